@@ -1,0 +1,244 @@
+// Package agent is what runs inside a build root: the same static program, started
+// again under the name of [wire.AgentName] as the one process of a container.
+//
+// A tour: [Main] is the loop that takes requests from the host on its standard
+// input. A Prepare request sets up the build root by its runner, once. A Run
+// request starts one more copy of the program in mount, pid, ipc and uts
+// namespaces of its own (stage.go): that copy lays a fresh view over what the
+// runner prepared, attaches the tree and what else the host sent, gives up the
+// privileges that the program does not need, and becomes the stage. The container
+// stays warm, and a stage costs a few milliseconds.
+//
+// The agent needs nothing of the tree that it is in: no shell, no library, no
+// /etc. It reaches the packages runners, stages and wire, and nothing else of
+// osbuild-star.
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/agent/wire"
+	"github.com/osbuild-star/osbuild-star/runners"
+	"golang.org/x/sys/unix"
+)
+
+// Is tells whether these arguments of a process ask it to be the agent.
+func Is(args []string) bool {
+	return len(args) > 0 && filepath.Base(args[0]) == wire.AgentName
+}
+
+// Main runs the agent and returns its exit status. It never returns in the copy
+// that is a stage.
+func Main(args []string) int {
+	if len(args) > 1 && args[1] == "launch" {
+		return launchMain(args[2:])
+	}
+	if len(args) > 1 && args[1] == "stage" {
+		return stageMain()
+	}
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "agent:", err)
+		return 1
+	}
+	return 0
+}
+
+type server struct {
+	sock int
+	mu   sync.Mutex // for sending, and for running
+	wg   sync.WaitGroup
+
+	running map[uint64]context.CancelFunc
+}
+
+func serve() error {
+	// The socket is standard input. It must not reach the programs.
+	sock, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return err
+	}
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Dup2(int(null.Fd()), 0); err != nil {
+		return err
+	}
+	null.Close()
+	s := &server{sock: sock, running: map[uint64]context.CancelFunc{}}
+	if err := s.send(&wire.Answer{Ready: true}); err != nil {
+		return err
+	}
+	for {
+		var req wire.Request
+		files, err := wire.Receive(sock, &req)
+		if err != nil {
+			s.cancelAll()
+			s.wg.Wait()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		switch req.Kind {
+		case wire.Prepare:
+			s.send(s.prepare(&req, files))
+			wire.CloseAll(files)
+		case wire.Run:
+			ctx, cancel := context.WithCancel(context.Background())
+			s.mu.Lock()
+			s.running[req.ID] = cancel
+			s.mu.Unlock()
+			s.wg.Add(1)
+			go func() {
+				defer s.wg.Done()
+				ans := s.run(ctx, &req, files)
+				s.mu.Lock()
+				delete(s.running, req.ID)
+				s.mu.Unlock()
+				cancel()
+				s.send(ans)
+			}()
+		case wire.Cancel:
+			s.mu.Lock()
+			if cancel := s.running[req.ID]; cancel != nil {
+				cancel()
+			}
+			s.mu.Unlock()
+			wire.CloseAll(files)
+		default:
+			wire.CloseAll(files)
+			s.send(failed(req.ID, fmt.Errorf("unknown request %q", req.Kind)))
+		}
+	}
+}
+
+func (s *server) send(a *wire.Answer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return wire.Send(s.sock, a)
+}
+
+func (s *server) cancelAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, cancel := range s.running {
+		cancel()
+	}
+}
+
+func failed(id uint64, err error) *wire.Answer {
+	a := &wire.Answer{ID: id, Status: 1, Err: &wire.Error{Msg: err.Error()}}
+	var we *wire.Error
+	if errors.As(err, &we) {
+		a.Err = we
+	}
+	return a
+}
+
+// prepare runs the runner of the build root in the container itself: what it makes
+// in /etc and /var is what every program finds there.
+func (s *server) prepare(req *wire.Request, files []*os.File) *wire.Answer {
+	r, err := runners.Lookup(req.Runner)
+	if err != nil {
+		return failed(req.ID, err)
+	}
+	var log bytes.Buffer
+	var out io.Writer = &log
+	if len(files) > 0 {
+		out = files[0]
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := r.Prepare(ctx, runners.Root{Dir: "/", Arch: req.Arch, Log: out}); err != nil {
+		return failed(req.ID, fmt.Errorf("runner %s: %w", r.Name, err))
+	}
+	return &wire.Answer{ID: req.ID}
+}
+
+// run starts the copy of the program that becomes the stage, and waits for it.
+func (s *server) run(ctx context.Context, req *wire.Request, files []*os.File) *wire.Answer {
+	defer wire.CloseAll(files)
+	p := req.Program
+	if p == nil || p.Log < 0 || p.Log >= len(files) {
+		return failed(req.ID, errors.New("a run request without program or log"))
+	}
+	data, err := json.Marshal(p)
+	if err != nil {
+		return failed(req.ID, err)
+	}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return failed(req.ID, err)
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		inR.Close()
+		inW.Close()
+		return failed(req.ID, err)
+	}
+	defer outR.Close()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = []string{wire.AgentName, "stage"}
+	cmd.Env = []string{}
+	cmd.Stdout, cmd.Stderr = files[p.Log], files[p.Log]
+	if p.Stdin > 0 && p.Stdin < len(files) {
+		cmd.Stdin = files[p.Stdin]
+	}
+	cmd.ExtraFiles = append([]*os.File{inR, outW}, files...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	err = cmd.Start()
+	inR.Close()
+	outW.Close()
+	if err != nil {
+		inW.Close()
+		return failed(req.ID, fmt.Errorf("starting: %w", err))
+	}
+	go func() {
+		inW.Write(data)
+		inW.Close()
+	}()
+	result, _ := io.ReadAll(outR)
+	err = cmd.Wait()
+	ans := &wire.Answer{}
+	if len(result) > 0 {
+		if jerr := json.Unmarshal(result, ans); jerr != nil {
+			return failed(req.ID, fmt.Errorf("reading the result: %w", jerr))
+		}
+	}
+	ans.ID = req.ID
+	if st := cmd.ProcessState; st != nil {
+		ans.CPU = int64(st.SystemTime() + st.UserTime())
+		if ru, ok := st.SysUsage().(*syscall.Rusage); ok {
+			ans.MaxRSS = ru.Maxrss * 1024
+		}
+	}
+	if err != nil && ans.Status == 0 && ans.Err == nil {
+		ans.Status = 1
+		var ee *exec.ExitError
+		if errors.As(err, &ee) {
+			if ws, ok := ee.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+				ans.Status, ans.Signal = 128+int(ws.Signal()), ws.Signal().String()
+			} else {
+				ans.Status = ee.ExitCode()
+			}
+		} else {
+			ans.Err = &wire.Error{Msg: err.Error()}
+		}
+	}
+	return ans
+}

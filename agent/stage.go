@@ -1,0 +1,330 @@
+// The copy of the agent that becomes one stage: it arranges its own view of the
+// build root, gives up privileges, and runs.
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+
+	"github.com/osbuild-star/osbuild-star/agent/wire"
+	"github.com/osbuild-star/osbuild-star/stages"
+	"golang.org/x/sys/unix"
+)
+
+// Files of a stage process: the program to run, where its answer goes, and from
+// firstFile on what the host sent.
+const (
+	programFile = 3
+	answerFile  = 4
+	firstFile   = 5
+)
+
+// Where things are inside: upstream osbuild's places.
+const (
+	runDir    = "/run/osbuild"
+	treeDir   = runDir + "/tree"
+	inputsDir = runDir + "/inputs"
+	mountsDir = runDir + "/mounts"
+	// The directory on disk that takes what a stage writes to /var.
+	varDir = runDir + "/.var"
+)
+
+func stageMain() int {
+	runtime.LockOSThread()
+	out := os.NewFile(answerFile, "answer")
+	unix.CloseOnExec(answerFile)
+	ans := func() *wire.Answer {
+		var p wire.Program
+		in := os.NewFile(programFile, "program")
+		data, err := io.ReadAll(in)
+		in.Close()
+		if err == nil {
+			err = json.Unmarshal(data, &p)
+		}
+		if err != nil {
+			return failed(0, fmt.Errorf("reading the program: %w", err))
+		}
+		if err := arrange(&p); err != nil {
+			return failed(0, fmt.Errorf("arranging the sandbox: %w", err))
+		}
+		if err := confine(&p); err != nil {
+			return failed(0, fmt.Errorf("giving up privileges: %w", err))
+		}
+		os.Clearenv()
+		for _, kv := range p.Env {
+			for i := range kv {
+				if kv[i] == '=' {
+					os.Setenv(kv[:i], kv[i+1:])
+					break
+				}
+			}
+		}
+		unix.Umask(0o022)
+		if err := os.Chdir("/"); err != nil {
+			return failed(0, err)
+		}
+		if p.Native != "" {
+			return native(&p)
+		}
+		return program(&p)
+	}()
+	if err := json.NewEncoder(out).Encode(ans); err != nil {
+		fmt.Fprintln(os.Stderr, "agent: sending the answer:", err)
+		return 1
+	}
+	return 0
+}
+
+// arrange makes the stage's own view of the build root.
+func arrange(p *wire.Program) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making mounts private: %w", err)
+	}
+	for _, t := range []struct{ path, mode string }{{"/run", "0755"}, {"/tmp", "1777"}} {
+		if err := unix.Mount("tmpfs", t.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode="+t.mode); err != nil {
+			return fmt.Errorf("mounting %s: %w", t.path, err)
+		}
+	}
+	for _, d := range []string{"/run/lock", runDir, treeDir, inputsDir, mountsDir, runDir + "/api", runDir + "/.etc/upper", runDir + "/.etc/work"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, a := range p.Attach {
+		if err := attach(a); err != nil {
+			return err
+		}
+	}
+	// What the runner prepared lies under the stage's own view of /etc and /var.
+	if err := view("/etc", runDir+"/.etc"); err != nil {
+		return err
+	}
+	if _, err := os.Stat(varDir); err == nil {
+		if err := view("/var", varDir); err != nil {
+			return err
+		}
+		if err := unix.Unmount(varDir, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmounting %s: %w", varDir, err)
+		}
+		os.Remove(varDir)
+	}
+	if err := arrangeProc(); err != nil {
+		return err
+	}
+	if p.Native != "" {
+		if s := stages.Lookup(p.Native); s != nil && s.Chroot {
+			if err := bindIntoTree(); err != nil {
+				return err
+			}
+		}
+	}
+	return unix.Sethostname([]byte("osbuild"))
+}
+
+// view lays a writable overlay over dir, whose changes go to scratch.
+func view(dir, scratch string) error {
+	for _, d := range []string{scratch + "/upper", scratch + "/work"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	data := "lowerdir=" + dir + ",upperdir=" + scratch + "/upper,workdir=" + scratch + "/work"
+	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
+		return fmt.Errorf("mounting the view of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// attach puts a mount that the host sent to its place.
+func attach(a wire.Attach) error {
+	target := filepath.Clean(a.Target)
+	if a.IsFile {
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		f, err := os.OpenFile(target, os.O_CREATE|os.O_RDONLY|unix.O_NOFOLLOW, 0o600)
+		if err != nil && !os.IsExist(err) {
+			return err
+		}
+		if f != nil {
+			f.Close()
+		}
+	} else if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	fd := firstFile + a.File
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attaching %s: %w", target, err)
+	}
+	unix.Close(fd)
+	return nil
+}
+
+// arrangeProc mounts the procfs of the new pid namespace, with what could change
+// the host read-only, and a kernel command line that says where we are, as
+// upstream has it.
+func arrangeProc() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	for _, d := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"} {
+		if err := unix.Mount(d, d, "", unix.MS_BIND, ""); err != nil {
+			if errors.Is(err, unix.ENOENT) {
+				continue
+			}
+			return fmt.Errorf("binding %s: %w", d, err)
+		}
+		if err := unix.Mount("", d, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+			return fmt.Errorf("making %s read-only: %w", d, err)
+		}
+	}
+	cmdline := runDir + "/.cmdline"
+	if err := os.WriteFile(cmdline, []byte("root=/dev/osbuild\n"), 0o444); err != nil {
+		return err
+	}
+	if err := unix.Mount(cmdline, "/proc/cmdline", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("binding /proc/cmdline: %w", err)
+	}
+	return nil
+}
+
+// bindIntoTree makes /proc, /sys and /dev visible in the tree, for the stages that
+// start programs of it. Only directories that the tree really has are used; the
+// mounts are the namespace's own and go away with it.
+func bindIntoTree() error {
+	for _, d := range []string{"/proc", "/sys", "/dev"} {
+		target := treeDir + d
+		st, err := os.Lstat(target)
+		if err != nil || !st.IsDir() {
+			continue
+		}
+		if err := unix.Mount(d, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("binding %s into the tree: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// native runs a stage that is part of this program.
+func native(p *wire.Program) *wire.Answer {
+	s := stages.Lookup(p.Native)
+	if s == nil {
+		return failed(0, fmt.Errorf("unknown stage %q", p.Native))
+	}
+	var args struct {
+		Options json.RawMessage             `json:"options"`
+		Inputs  map[string]stages.InputArg  `json:"inputs"`
+		Devices map[string]stages.DeviceArg `json:"devices"`
+		Mounts  map[string]stages.MountArg  `json:"mounts"`
+		Paths   stages.PathsArg             `json:"paths"`
+		Meta    stages.MetaArg              `json:"meta"`
+		Tree    string                      `json:"tree"`
+	}
+	if err := json.Unmarshal(p.Arguments, &args); err != nil {
+		return failed(0, fmt.Errorf("reading the arguments: %w", err))
+	}
+	ans := &wire.Answer{}
+	c := &stages.Context{
+		Tree: args.Tree, Options: args.Options, Inputs: args.Inputs, Devices: args.Devices,
+		Mounts: args.Mounts, Paths: args.Paths, Meta: args.Meta, Arch: p.Arch, Log: os.Stdout,
+		Env: p.Env,
+		SetMeta: func(v any) error {
+			b, err := json.Marshal(v)
+			ans.Metadata = b
+			return err
+		},
+	}
+	if err := s.Run(c); err != nil {
+		ans.Status, ans.Err = 1, &wire.Error{Msg: err.Error()}
+		var se *stages.Error
+		if errors.As(err, &se) {
+			ans.Err.Hint = se.Hint
+		}
+		var ee *exec.ExitError
+		if errors.As(err, &ee) && ee.ExitCode() > 0 {
+			ans.Status = ee.ExitCode()
+		}
+	}
+	return ans
+}
+
+// program starts a program of the build root, and waits for it and for all that it
+// left behind to be reaped.
+func program(p *wire.Program) *wire.Answer {
+	if len(p.Argv) == 0 {
+		return failed(0, errors.New("no program"))
+	}
+	if len(p.Arguments) > 0 {
+		if err := os.WriteFile(runDir+"/api/arguments", p.Arguments, 0o444); err != nil {
+			return failed(0, err)
+		}
+	}
+	meta := runDir + "/meta"
+	if err := os.WriteFile(meta, nil, 0o600); err != nil {
+		return failed(0, err)
+	}
+	path, err := exec.LookPath(p.Argv[0])
+	if err != nil {
+		return failed(0, &wire.Error{Msg: p.Argv[0] + " is not in the build root", Hint: "add the package that holds it"})
+	}
+	attr := &os.ProcAttr{Env: p.Env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}
+	if p.Terminal {
+		attr.Sys = &unix.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	}
+	proc, err := os.StartProcess(path, p.Argv, attr)
+	if err != nil {
+		return failed(0, err)
+	}
+	ans := &wire.Answer{}
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, 0, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return failed(0, fmt.Errorf("waiting: %w", err))
+		}
+		if pid != proc.Pid {
+			continue
+		}
+		switch {
+		case ws.Exited():
+			ans.Status = ws.ExitStatus()
+		case ws.Signaled():
+			ans.Status, ans.Signal = 128+int(ws.Signal()), ws.Signal().String()
+		}
+		break
+	}
+	if b, err := os.ReadFile(meta); err == nil && len(b) > 0 && json.Valid(b) {
+		ans.Metadata = b
+	}
+	return ans
+}
+
+// launchMain joins the cgroups whose directories are named before "--" and becomes
+// the program after it: a container is in its cgroup before its first instruction.
+func launchMain(args []string) int {
+	for len(args) > 0 && args[0] != "--" {
+		procs := filepath.Join(args[0], "cgroup.procs")
+		if err := os.WriteFile(procs, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+			fmt.Fprintln(os.Stderr, "agent: joining a cgroup:", err)
+			return 125
+		}
+		args = args[1:]
+	}
+	if len(args) < 2 {
+		fmt.Fprintln(os.Stderr, "agent: launch: no program")
+		return 125
+	}
+	err := unix.Exec(args[1], args[1:], os.Environ())
+	fmt.Fprintf(os.Stderr, "agent: starting %s: %v\n", args[1], err)
+	return 127
+}

@@ -1,0 +1,364 @@
+// Package buildroot is the sandbox that stages run in: the pair of a tree and the
+// runner that sets it up, started as a systemd-nspawn container.
+//
+// A tour: [Open] composes the root directory of a build root (root.go) in a
+// private mount namespace ([Space]), starts the agent in a container on it, and
+// lets the agent prepare it by the runner. [BuildRoot.Run] then starts one program
+// after another, or at once, each with a view, namespaces and privileges of its
+// own; mounts and devices are sent to it as open files, so that nothing is ever
+// mounted where others see it. [BuildRoot.Close] ends the container and removes
+// what it left. When this process dies, even by SIGKILL, the kernel ends the
+// container and takes the mounts away; directories that remain are removed at the
+// next start.
+package buildroot
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/agent/wire"
+	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"github.com/osbuild-star/osbuild-star/runners"
+	"golang.org/x/sys/unix"
+)
+
+// BaseCapabilities are those that every stage has, upstream osbuild's list. What
+// the caller lacks is left out.
+var BaseCapabilities = []string{
+	"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK",
+	"LINUX_IMMUTABLE", "MAC_OVERRIDE", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP",
+	"SETUID", "SYS_ADMIN", "SYS_CHROOT", "SYS_NICE", "SYS_RESOURCE",
+}
+
+// Capabilities beyond nspawn's default that some stage may keep.
+var containerCapabilities = []string{"MAC_ADMIN", "MAC_OVERRIDE", "LINUX_IMMUTABLE", "IPC_LOCK", "SYS_RESOURCE", "SYS_PTRACE"}
+
+// Config says what a build root is made of.
+type Config struct {
+	Space  *Space // the mount namespace that Tree is mounted in
+	Tree   string // the tree, a path in the Space; "/" is the host's
+	Runner string // e.g. "org.osbuild.debian12"
+	Arch   string // of the tree; "" reads it from the tree
+	Work   string // a directory on the host for mount points; nothing large
+	Var    string // the directory below which /var is backed; "" is /var/tmp
+	Agent  string // the program to run as agent; "" is this program
+	Nspawn string // the program; "" finds it
+}
+
+// BuildRoot is a running build root.
+type BuildRoot struct {
+	cfg    Config
+	dir    string // below Work, the mount point of the root
+	vardir *scratch.Dir
+	cg     *cgroups
+	cmd    *exec.Cmd
+	sock   int
+	log    *tail // what nspawn and the agent print
+
+	mu      sync.Mutex
+	sendMu  sync.Mutex
+	waiting map[uint64]chan *wire.Answer
+	gone    chan struct{} // closed when the agent is
+	exited  chan struct{} // closed when the container is
+	next    atomic.Uint64
+}
+
+var serial atomic.Uint64
+
+// Open starts a build root. The context bounds the start only.
+func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
+	if cfg.Var == "" {
+		cfg.Var = "/var/tmp"
+	}
+	if cfg.Nspawn == "" {
+		if cfg.Nspawn, err = exec.LookPath("systemd-nspawn"); err != nil {
+			return nil, fmt.Errorf("systemd-nspawn is not installed: %w", err)
+		}
+	}
+	if cfg.Agent == "" {
+		if cfg.Agent, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	}
+	b := &BuildRoot{
+		cfg: cfg, sock: -1, log: newTail(64 << 10),
+		waiting: map[uint64]chan *wire.Answer{}, gone: make(chan struct{}), exited: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	name := fmt.Sprintf("%d", serial.Add(1))
+	b.dir = filepath.Join(cfg.Work, "root-"+name)
+	if err := os.MkdirAll(b.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if b.vardir, err = scratch.New(cfg.Var, "osbuild-star-var."); err != nil {
+		return nil, fmt.Errorf("making /var of a build root: %w", err)
+	}
+	for _, d := range []string{"var/tmp", "stages"} {
+		if err := os.MkdirAll(filepath.Join(b.vardir.Path, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Chmod(filepath.Join(b.vardir.Path, "var/tmp"), 0o1777); err != nil {
+		return nil, err
+	}
+	err = cfg.Space.Do(func() error {
+		if b.cfg.Arch == "" {
+			b.cfg.Arch = Arch(cfg.Tree)
+		}
+		if err := compose(b.dir, cfg.Tree, b.cfg.Arch, cfg.Tree != "/"); err != nil {
+			return err
+		}
+		return bind(filepath.Join(b.vardir.Path, "var"), filepath.Join(b.dir, "var"), false, false)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("composing the build root: %w", err)
+	}
+	if b.cg, err = newCgroups(name); err != nil {
+		return nil, err
+	}
+	if err := b.start(name); err != nil {
+		return nil, err
+	}
+	if err := b.prepare(ctx); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Arch is the architecture of the build root's programs.
+func (b *BuildRoot) Arch() string { return b.cfg.Arch }
+
+// start starts the container and waits for the agent's first message.
+func (b *BuildRoot) start(name string) error {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("socketpair: %w", err)
+	}
+	b.sock = pair[0]
+	theirs := os.NewFile(uintptr(pair[1]), "agent")
+	defer theirs.Close()
+
+	inside := "/run/osbuild/" + wire.AgentName
+	args := []string{"launch"}
+	args = append(args, b.cg.dirs...)
+	args = append(args, "--", b.cfg.Nspawn, "--quiet", "--directory="+b.dir,
+		fmt.Sprintf("--machine=osbuild-star-%d-%s", os.Getpid(), name),
+		"--hostname=osbuild", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
+		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--private-network",
+		"--suppress-sync=yes", "--capability="+capList(containerCapabilities),
+		"--bind-ro="+escapeBind(b.cfg.Agent)+":"+inside,
+		inside)
+	b.cmd = exec.Command(b.cfg.Agent, args...)
+	b.cmd.Args[0] = wire.AgentName
+	b.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_LOG_LEVEL=warning", "SYSTEMD_NSPAWN_LOCK=0", "LC_ALL=C"}
+	b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr = theirs, b.log, b.log
+	b.cmd.WaitDelay = time.Second
+	// A group of its own: Ctrl-C at the terminal is for this process, which ends
+	// the container in order. Pdeathsig is about the thread that starts it, so that
+	// thread stays until the container is gone.
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go b.cfg.Space.Do(func() error {
+		if err := b.cmd.Start(); err != nil {
+			close(b.exited)
+			started <- fmt.Errorf("starting systemd-nspawn: %w", err)
+			return nil
+		}
+		started <- nil
+		b.cmd.Wait()
+		close(b.exited)
+		return nil
+	})
+	if err := <-started; err != nil {
+		b.cmd = nil
+		return err
+	}
+	theirs.Close()
+	var first wire.Answer
+	files, err := wire.Receive(b.sock, &first)
+	wire.CloseAll(files)
+	if err != nil || !first.Ready {
+		select {
+		case <-b.exited:
+		case <-time.After(2 * time.Second):
+		}
+		return fmt.Errorf("the build root did not start: %s", b.log.message())
+	}
+	go b.receive()
+	return nil
+}
+
+// receive hands answers to those that wait for them.
+func (b *BuildRoot) receive() {
+	defer close(b.gone)
+	for {
+		var ans wire.Answer
+		files, err := wire.Receive(b.sock, &ans)
+		if err != nil {
+			return
+		}
+		wire.CloseAll(files)
+		b.mu.Lock()
+		ch := b.waiting[ans.ID]
+		delete(b.waiting, ans.ID)
+		b.mu.Unlock()
+		if ch != nil {
+			ch <- &ans
+		}
+	}
+}
+
+// ask sends a request and waits for the answer. When the context ends first the
+// program is ended, and its answer waited for.
+func (b *BuildRoot) ask(ctx context.Context, req *wire.Request, files ...*os.File) (*wire.Answer, error) {
+	req.ID = b.next.Add(1)
+	ch := make(chan *wire.Answer, 1)
+	b.mu.Lock()
+	b.waiting[req.ID] = ch
+	b.mu.Unlock()
+	b.sendMu.Lock()
+	err := wire.Send(b.sock, req, files...)
+	b.sendMu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("speaking to the agent: %w", err)
+	}
+	done := ctx.Done()
+	for {
+		select {
+		case ans := <-ch:
+			if err := ctx.Err(); err != nil {
+				return ans, err
+			}
+			return ans, nil
+		case <-b.gone:
+			return nil, fmt.Errorf("the build root ended: %s", b.log.message())
+		case <-done:
+			done = nil
+			b.sendMu.Lock()
+			wire.Send(b.sock, &wire.Request{Kind: wire.Cancel, ID: req.ID})
+			b.sendMu.Unlock()
+		}
+	}
+}
+
+func (b *BuildRoot) prepare(ctx context.Context) error {
+	if _, err := runners.Lookup(b.cfg.Runner); err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	log := newTail(16 << 10)
+	copied := make(chan struct{})
+	go func() { io.Copy(log, r); r.Close(); close(copied) }()
+	ans, err := b.ask(ctx, &wire.Request{Kind: wire.Prepare, Runner: b.cfg.Runner, Arch: b.cfg.Arch}, w)
+	w.Close()
+	<-copied
+	if err != nil {
+		return err
+	}
+	if ans.Err != nil {
+		return fmt.Errorf("preparing the build root: %w: %s", ans.Err, log.message())
+	}
+	return nil
+}
+
+// Close ends the container and removes everything that belonged to it.
+func (b *BuildRoot) Close() error {
+	if b.sock >= 0 {
+		unix.Shutdown(b.sock, unix.SHUT_RDWR) // the agent ends, and so the container
+	}
+	if b.cmd != nil {
+		select {
+		case <-b.exited:
+		case <-time.After(3 * time.Second):
+			b.cmd.Process.Kill()
+			<-b.exited
+		}
+	}
+	if b.sock >= 0 {
+		unix.Close(b.sock)
+		b.sock = -1
+	}
+	var errs []error
+	if b.cg != nil {
+		b.cg.kill()
+		errs = append(errs, b.cg.remove())
+	}
+	if b.dir != "" {
+		errs = append(errs, b.cfg.Space.Do(func() error { return unmount(b.dir) }))
+		os.Remove(b.dir)
+	}
+	if b.vardir != nil {
+		errs = append(errs, b.vardir.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func capList(names []string) string { return "CAP_" + strings.Join(names, ",CAP_") }
+
+// escapeBind escapes a path for nspawn's --bind, which splits at colons.
+func escapeBind(p string) string { return strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(p) }
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+	max int
+}
+
+func newTail(max int) *tail { return &tail{max: max} }
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	if n := len(t.buf) - t.max; n > 0 {
+		t.buf = append(t.buf[:0], t.buf[n:]...)
+	}
+	return len(p), nil
+}
+
+// message is the last lines, as part of an error message.
+func (t *tail) message() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var lines []string
+	for sc := bufio.NewScanner(bytes.NewReader(t.buf)); sc.Scan(); {
+		// nspawn tells of a folder for mounts that it does not need.
+		if s := strings.TrimSpace(sc.Text()); s != "" && !strings.Contains(s, "propagate") {
+			lines = append(lines, s)
+		}
+	}
+	if len(lines) == 0 {
+		return "it said nothing"
+	}
+	return strings.Join(lines[max(0, len(lines)-5):], "; ")
+}
+
+// rawJSON is v as JSON; the types that are given to it cannot fail.
+func rawJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return b
+}

@@ -1,0 +1,197 @@
+// Control groups: a container is in groups of its own, which say what devices it
+// may use, and which are removed with it.
+package buildroot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroupPrefix = "osbuild-star."
+
+// cgroups are the groups of one container.
+type cgroups struct {
+	dirs    []string
+	devices string // the group of the v1 devices controller, or ""
+}
+
+// Character devices that every container may use: null zero full random urandom,
+// tty, ptmx and the pseudo terminals.
+var baseDevices = []string{"c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rw"}
+
+// newCgroups makes groups below those that this process is in, one in each
+// hierarchy that a container needs: the unified one and systemd's (nspawn makes
+// groups of its own there) and that of the devices controller.
+func newCgroups(name string) (*cgroups, error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return nil, err
+	}
+	c := &cgroups{}
+	for line := range strings.Lines(string(own)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		root, ok := mounts[f[1]]
+		if !ok || f[1] != "" && f[1] != "devices" && f[1] != "name=systemd" {
+			continue
+		}
+		parent := filepath.Join(root, f[2])
+		sweepCgroups(parent)
+		dir := filepath.Join(parent, cgroupPrefix+strconv.Itoa(os.Getpid())+"."+name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			c.remove()
+			return nil, fmt.Errorf("making a cgroup: %w", err)
+		}
+		c.dirs = append(c.dirs, dir)
+		if f[1] == "devices" {
+			c.devices = dir
+		}
+	}
+	if c.devices != "" {
+		if err := c.set("devices.deny", "a"); err != nil {
+			c.remove()
+			return nil, err
+		}
+		for _, d := range baseDevices {
+			if err := c.set("devices.allow", d); err != nil {
+				c.remove()
+				return nil, err
+			}
+		}
+	}
+	return c, nil
+}
+
+func (c *cgroups) set(file, value string) error {
+	if err := os.WriteFile(filepath.Join(c.devices, file), []byte(value), 0); err != nil {
+		return fmt.Errorf("limiting devices: %w", err)
+	}
+	return nil
+}
+
+// allow lets the container read and write one block device; deny takes it back.
+func (c *cgroups) allow(major, minor uint32) error {
+	if c.devices == "" {
+		return nil
+	}
+	return c.set("devices.allow", fmt.Sprintf("b %d:%d rw", major, minor))
+}
+
+func (c *cgroups) deny(major, minor uint32) {
+	if c.devices != "" {
+		c.set("devices.deny", fmt.Sprintf("b %d:%d rwm", major, minor))
+	}
+}
+
+// kill ends every process in the groups.
+func (c *cgroups) kill() {
+	for _, dir := range c.dirs {
+		filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+			if err != nil || d.Name() != "cgroup.procs" {
+				return nil
+			}
+			b, _ := os.ReadFile(p)
+			for _, s := range strings.Fields(string(b)) {
+				if pid, err := strconv.Atoi(s); err == nil && pid > 1 && pid != os.Getpid() {
+					unix.Kill(pid, unix.SIGKILL)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// remove removes the groups and those that nspawn made below them; a group can be
+// busy for a moment after its last process is gone.
+func (c *cgroups) remove() error {
+	var errs []error
+	for _, dir := range c.dirs {
+		var err error
+		for range 200 {
+			if err = removeCgroup(dir); err == nil {
+				break
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("removing a cgroup: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func removeCgroup(dir string) error {
+	ents, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range ents {
+		if e.IsDir() {
+			if err := removeCgroup(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	err = os.Remove(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// sweepCgroups removes the groups of processes that are gone.
+func sweepCgroups(parent string) {
+	ents, _ := os.ReadDir(parent)
+	for _, e := range ents {
+		rest, ok := strings.CutPrefix(e.Name(), cgroupPrefix)
+		if !ok || !e.IsDir() {
+			continue
+		}
+		pid, _, _ := strings.Cut(rest, ".")
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
+			removeCgroup(filepath.Join(parent, e.Name()))
+		}
+	}
+}
+
+// cgroupMounts finds where each hierarchy is mounted: by its controllers as
+// /proc/self/cgroup names them, "" for the unified one.
+func cgroupMounts() (map[string]string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		pre, post, ok := strings.Cut(line, " - ")
+		f, g := strings.Fields(pre), strings.Fields(post)
+		if !ok || len(f) < 5 || len(g) < 3 {
+			continue
+		}
+		switch g[0] {
+		case "cgroup2":
+			out[""] = f[4]
+		case "cgroup":
+			for _, o := range strings.Split(g[2], ",") {
+				if o == "devices" || o == "name=systemd" {
+					out[o] = f[4]
+				}
+			}
+		}
+	}
+	return out, nil
+}

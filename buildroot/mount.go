@@ -1,0 +1,141 @@
+// Mounts, by the calls that make them: each function is to be called inside a Space.
+package buildroot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Overlay describes an overlay mount of directories; Lower is bottom first.
+type Overlay struct {
+	Lower []string
+	Upper string // "" for a read-only view
+	Work  string
+}
+
+// A mount's option string has to fit in one page.
+const maxMountData = 4095
+
+// mountOverlay mounts o at target. Where everything is below dir, names in the
+// options are relative to it, so that long chains fit.
+func mountOverlay(dir string, o Overlay, target string) error {
+	rel := func(p string) string {
+		if r, err := filepath.Rel(dir, p); err == nil && !strings.HasPrefix(r, "..") {
+			p = r
+		}
+		return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(p)
+	}
+	lower := make([]string, 0, len(o.Lower))
+	for i := len(o.Lower) - 1; i >= 0; i-- {
+		lower = append(lower, rel(o.Lower[i]))
+	}
+	data := "lowerdir=" + strings.Join(lower, ":")
+	if o.Upper != "" {
+		data += ",upperdir=" + rel(o.Upper) + ",workdir=" + rel(o.Work) + ",volatile"
+	}
+	// A stage that changes the owner or label of a whole tree must not copy its
+	// data, and one that renames a directory must not be told EXDEV.
+	data += ",redirect_dir=on,metacopy=on,index=off,xino=off"
+	if len(data) > maxMountData {
+		return fmt.Errorf("overlay of %d layers: %w", len(o.Lower), unix.E2BIG)
+	}
+	if err := unix.Chdir(dir); err != nil {
+		return &os.PathError{Op: "chdir", Path: dir, Err: err}
+	}
+	defer unix.Chdir("/")
+	if err := unix.Mount("overlay", target, "overlay", 0, data); err != nil {
+		return fmt.Errorf("mounting an overlay on %s: %w", target, err)
+	}
+	return nil
+}
+
+// MountTree mounts a chain of layers at target: one layer alone is bound, more are
+// an overlay. With an upper directory the view can be written.
+func MountTree(dir string, o Overlay, target string) error {
+	switch {
+	case len(o.Lower) == 0 && o.Upper != "":
+		return bind(o.Upper, target, false, false)
+	case len(o.Lower) == 1 && o.Upper == "":
+		return bind(o.Lower[0], target, true, false)
+	default:
+		return mountOverlay(dir, o, target)
+	}
+}
+
+// bind mounts source at target, with what is mounted below it when recursive.
+func bind(source, target string, readonly, recursive bool) error {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_NO_AUTOMOUNT)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: source, Err: err}
+	}
+	defer unix.Close(fd)
+	if readonly {
+		if err := setReadonly(fd, recursive); err != nil {
+			return err
+		}
+	}
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: target, Err: err}
+	}
+	return nil
+}
+
+func setReadonly(fd int, recursive bool) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
+		return fmt.Errorf("making a mount read-only: %w", err)
+	}
+	return nil
+}
+
+// detach returns a file that stands for a copy of the mount at path and of those
+// below it. The copy is in no namespace: it can be sent to a process in another
+// one, which puts it where it likes, and it goes away when nobody holds it.
+func detach(path string, readonly bool) (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	if err != nil {
+		return nil, &os.PathError{Op: "open_tree", Path: path, Err: err}
+	}
+	if readonly {
+		if err := setReadonly(fd, true); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// tmpfs mounts a new one at target; size is in bytes, 0 for the kernel's default.
+func tmpfs(target, mode string, size int64) error {
+	data := "mode=" + mode
+	if size > 0 {
+		data += fmt.Sprintf(",size=%d", size)
+	}
+	if err := unix.Mount("tmpfs", target, "tmpfs", unix.MS_NOSUID, data); err != nil {
+		return fmt.Errorf("mounting a tmpfs on %s: %w", target, err)
+	}
+	return nil
+}
+
+// unmount takes away the mount at target and all that is below it; one that is not
+// there is no error.
+func unmount(target string) error {
+	err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return &os.PathError{Op: "umount", Path: target, Err: err}
+}

@@ -1,0 +1,173 @@
+// The root directory of a build root: what of its tree is shown, and the rules of
+// its architecture.
+package buildroot
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The directories of the tree that programs are in. They are shown read-only; one
+// that is a link in the tree stays a link.
+var shown = []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
+
+// Configuration that belongs to programs rather than to the system: it is shown in
+// the otherwise empty /etc. The first three are upstream osbuild's.
+var shownEtc = []string{"mke2fs.conf", "containers", "selinux", "alternatives"}
+
+// compose makes the root directory of a build root at dir, inside a Space, from
+// the tree at tree. boot shows /boot too.
+func compose(dir, tree, arch string, boot bool) error {
+	if err := tmpfs(dir, "0755", 0); err != nil {
+		return err
+	}
+	names := shown
+	if boot {
+		names = append([]string{"boot"}, shown...)
+	}
+	for _, name := range names {
+		if err := show(dir, tree, name, arch); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "var", "root"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, name := range shownEtc {
+		p, err := inRoot(tree, "etc/"+name)
+		if err != nil {
+			continue
+		}
+		target := filepath.Join(dir, "etc", name)
+		st, err := os.Stat(p)
+		switch {
+		case err != nil:
+			continue
+		case st.IsDir():
+			if err := os.Mkdir(target, 0o755); err != nil {
+				return err
+			}
+			if err := bind(p, target, true, true); err != nil {
+				return err
+			}
+		case st.Mode().IsRegular():
+			b, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(target, b, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// show puts one top-level directory of the tree into the root.
+func show(dir, tree, name, arch string) error {
+	from, to := filepath.Join(tree, name), filepath.Join(dir, name)
+	st, err := os.Lstat(from)
+	needsLib64 := name == "lib64" && (arch == "s390x" || arch == "ppc64le")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if needsLib64 {
+			// The dynamic linker of these is /lib64/ld64.so.*, and nothing else
+			// makes the link.
+			return os.Symlink("/usr/lib64", to)
+		}
+		return nil
+	case err != nil:
+		return err
+	case st.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(from)
+		if err != nil {
+			return err
+		}
+		if needsLib64 {
+			p, err := inRoot(tree, "lib64")
+			if err != nil {
+				return fmt.Errorf("the build root's /lib64 is a link to %s, which leads nowhere; %s programs need it: %w", target, arch, err)
+			}
+			if st, err := os.Stat(p); err != nil || !st.IsDir() {
+				return fmt.Errorf("the build root's /lib64 is a link to %s, which is no directory; %s programs need it", target, arch)
+			}
+		}
+		return os.Symlink(target, to)
+	case st.IsDir():
+		if err := os.Mkdir(to, 0o755); err != nil {
+			return err
+		}
+		return bind(from, to, true, true)
+	default:
+		return fmt.Errorf("the build root's /%s is neither a directory nor a link", name)
+	}
+}
+
+// inRoot finds a path of the tree, with links meaning what they mean inside it,
+// and returns where it is for us.
+func inRoot(tree, p string) (string, error) {
+	dir, err := os.Open(tree)
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(int(dir.Fd()), strings.TrimPrefix(p, "/"), &how)
+	if err != nil {
+		return "", &os.PathError{Op: "openat2", Path: filepath.Join(tree, p), Err: err}
+	}
+	defer unix.Close(fd)
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// machines are the ELF machine numbers of the architectures that are known, as
+// they are written in a little-endian or big-endian header.
+var machines = map[uint16]string{62: "x86_64", 183: "aarch64", 22: "s390x", 21: "ppc64le", 243: "riscv64", 3: "i686", 40: "armv7hl"}
+
+// programs that a tree has when it has any.
+var telltale = []string{"usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd", "usr/bin/dpkg", "usr/bin/rpm", "usr/bin/true", "sbin/init", "usr/sbin/ldconfig"}
+
+// Arch tells the architecture of the programs in a tree, from an ELF header; ""
+// when there is none.
+func Arch(tree string) string {
+	for _, p := range telltale {
+		real, err := inRoot(tree, p)
+		if err != nil {
+			continue
+		}
+		if arch := elfArch(real); arch != "" {
+			return arch
+		}
+	}
+	return ""
+}
+
+func elfArch(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var h [20]byte
+	if n, err := f.ReadAt(h[:], 0); n < len(h) && err != nil || string(h[:4]) != "\x7fELF" {
+		return ""
+	}
+	order := binary.ByteOrder(binary.LittleEndian)
+	if h[5] == 2 {
+		order = binary.BigEndian
+	}
+	arch := machines[order.Uint16(h[18:])]
+	if arch == "ppc64le" && h[5] == 2 {
+		return "ppc64"
+	}
+	return arch
+}

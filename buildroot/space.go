@@ -1,0 +1,82 @@
+// A private mount namespace: threads of this process that see mounts nobody else
+// sees, and that vanish with the process however it ends.
+package buildroot
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Space is a mount namespace that belongs to this process alone. Everything that
+// osbuild-star mounts on the host side is mounted in one: nothing of it can be seen
+// outside, and the kernel takes all of it away when the process dies, even by
+// SIGKILL. A Space is safe for concurrent use.
+type Space struct {
+	ns *os.File
+	wg sync.WaitGroup
+}
+
+// NewSpace makes a private mount namespace. It needs CAP_SYS_ADMIN.
+func NewSpace() (*Space, error) {
+	s := &Space{}
+	errc := make(chan error)
+	go func() {
+		// The thread is never unlocked: it is thrown away with its namespace.
+		runtime.LockOSThread()
+		errc <- func() error {
+			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+				return fmt.Errorf("making a mount namespace: %w", err)
+			}
+			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+				return fmt.Errorf("making mounts private: %w", err)
+			}
+			f, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/mnt", unix.Gettid()))
+			if err != nil {
+				return err
+			}
+			s.ns = f
+			return nil
+		}()
+	}()
+	if err := <-errc; err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Do runs f on a thread that is in the namespace, and waits for it. Calls run at
+// the same time; paths in f mean what they mean inside.
+func (s *Space) Do(f func() error) error {
+	s.wg.Add(1)
+	errc := make(chan error)
+	go func() {
+		defer s.wg.Done()
+		runtime.LockOSThread() // see NewSpace
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(s.ns.Fd()), unix.CLONE_NEWNS)
+		}
+		if err != nil {
+			errc <- fmt.Errorf("entering the mount namespace: %w", err)
+			return
+		}
+		errc <- f()
+	}()
+	return <-errc
+}
+
+// Run runs a command in the namespace and waits for it.
+func (s *Space) Run(cmd *exec.Cmd) error {
+	return s.Do(func() error { return cmd.Run() })
+}
+
+// Close lets go of the namespace; mounts in it go away with their last user.
+func (s *Space) Close() error {
+	s.wg.Wait()
+	return s.ns.Close()
+}
