@@ -1,0 +1,304 @@
+// Package store keeps what builds make and fetch: sources by their checksum, and
+// trees as chains of layers by their cache key.
+//
+//	sources/org.osbuild.files/sha256:HEX   verified files
+//	layers/NAME/                           what one step changed, as an overlay layer
+//	objects/KEY/info.json                  a tree: the names of its layers, bottom first
+//	tmp/                                   builds under way; locked by their process
+//
+// A tool makes a layer below tmp, renames it into layers, and then writes the
+// object that names it: nothing is visible before it is complete, and what a
+// killed process leaves is removed by the next one. A build does not wait for the
+// disk: an object is trusted while the machine has not been restarted since it was
+// made, and after [Store.Settle] has written it out, always.
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"golang.org/x/sys/unix"
+)
+
+// Store is an open store. It is safe for concurrent use, also by several processes.
+type Store struct {
+	Dir  string
+	boot string
+}
+
+// Info is what is known of an object.
+type Info struct {
+	Key     string                     `json:"key"`
+	ID      string                     `json:"id"`   // upstream's ID of the last stage
+	Type    string                     `json:"type"` // of the last stage
+	Layers  []string                   `json:"layers"`
+	Created time.Time                  `json:"created"`
+	Boot    string                     `json:"boot"`           // when the machine was started, as it names it
+	Size    int64                      `json:"size"`           // bytes on disk of the last layer
+	Meta    map[string]json.RawMessage `json:"meta,omitempty"` // of the stages, by ID
+	Adopted bool                       `json:"adopted,omitempty"`
+}
+
+// Object is a tree in the store.
+type Object struct {
+	Info
+	s *Store
+}
+
+// Open opens the store at dir, and makes it when it is not there.
+func Open(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{Dir: dir}
+	for _, d := range []string{s.SourcesDir(), s.path("layers"), s.path("objects"), s.path("tmp")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("opening the store: %w", err)
+		}
+	}
+	tag := s.path("CACHEDIR.TAG")
+	if _, err := os.Stat(tag); errors.Is(err, fs.ErrNotExist) {
+		if err := os.WriteFile(tag, []byte("Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of osbuild-star.\n"), 0o644); err != nil {
+			return nil, fmt.Errorf("opening the store: %w", err)
+		}
+	}
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return nil, err
+	}
+	s.boot = strings.TrimSpace(string(b))
+	return s, nil
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+// SourcesDir is where verified files are.
+func (s *Store) SourcesDir() string { return s.path("sources", "org.osbuild.files") }
+
+// LayersDir is where layers are.
+func (s *Store) LayersDir() string { return s.path("layers") }
+
+// Scratch makes a temporary directory in the store's file system, gone with the
+// process that made it.
+func (s *Store) Scratch() (*scratch.Dir, error) { return scratch.New(s.path("tmp"), "run-") }
+
+// Lookup finds the object of that key. One that is damaged, or that was perhaps
+// not written out before the machine went down, is not found.
+func (s *Store) Lookup(key string) (*Object, bool) {
+	if key == "" {
+		return nil, false
+	}
+	p := s.path("objects", key, "info.json")
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return nil, false
+	}
+	o := &Object{s: s}
+	if err := json.Unmarshal(b, &o.Info); err != nil || o.Key != key {
+		s.drop(key)
+		return nil, false
+	}
+	if o.Boot != s.boot {
+		if _, err := os.Stat(s.path("objects", key, "settled")); err != nil {
+			s.drop(key)
+			return nil, false
+		}
+	}
+	for _, l := range o.Layers {
+		if _, err := os.Lstat(s.path("layers", l)); err != nil {
+			s.drop(key)
+			return nil, false
+		}
+	}
+	if !o.linksIntact() {
+		s.drop(key)
+		return nil, false
+	}
+	now := time.Now()
+	os.Chtimes(p, now, now) // the clock of least recent use
+	return o, true
+}
+
+func (s *Store) drop(key string) { os.RemoveAll(s.path("objects", key)) }
+
+// LayerDirs are the directories of the object's layers, bottom first.
+func (o *Object) LayerDirs() []string {
+	out := make([]string, len(o.Layers))
+	for i, l := range o.Layers {
+		out[i] = o.s.path("layers", l)
+	}
+	return out
+}
+
+// Commit makes the directory at upper, which has to be in a scratch directory of
+// the store, the last layer of a new object on top of base (nil: none). If another
+// process was faster its object is taken, and upper is left alone.
+func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
+	name, err := s.layerName()
+	if err != nil {
+		return nil, err
+	}
+	if base != nil {
+		info.Layers = append(append([]string{}, base.Layers...), name)
+	} else {
+		info.Layers = []string{name}
+	}
+	if err := os.Rename(upper, s.path("layers", name)); err != nil {
+		return nil, fmt.Errorf("committing a layer: %w", err)
+	}
+	o, mine, err := s.write(info)
+	if err != nil || !mine {
+		scratch.RemoveAll(s.path("layers", name))
+	}
+	return o, err
+}
+
+// Adopt makes an object with the very layers of another.
+func (s *Store) Adopt(info Info, from *Object) (*Object, error) {
+	info.Layers, info.Adopted = from.Layers, true
+	o, _, err := s.write(info)
+	return o, err
+}
+
+func (s *Store) write(info Info) (_ *Object, mine bool, _ error) {
+	info.Boot, info.Created = s.boot, time.Now().UTC()
+	b, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return nil, false, err
+	}
+	tmp, err := os.MkdirTemp(s.path("objects"), ".new-")
+	if err != nil {
+		return nil, false, fmt.Errorf("committing: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.WriteFile(filepath.Join(tmp, "info.json"), b, 0o644); err != nil {
+		return nil, false, fmt.Errorf("committing: %w", err)
+	}
+	if err := os.Rename(tmp, s.path("objects", info.Key)); err != nil {
+		if o, ok := s.Lookup(info.Key); ok {
+			return o, false, nil
+		}
+		return nil, false, fmt.Errorf("committing: %w", err)
+	}
+	return &Object{Info: info, s: s}, true, nil
+}
+
+// layerName is short, since the names of all layers of a tree have to fit into the
+// options of one mount.
+func (s *Store) layerName() (string, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// Settle writes everything in the store to the disk and marks the objects made so
+// far as safe against a crash of the machine. It can take seconds.
+func (s *Store) Settle() error {
+	ents, err := os.ReadDir(s.path("objects"))
+	if err != nil {
+		return err
+	}
+	var unsettled []string
+	for _, e := range ents {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if _, err := os.Stat(s.path("objects", e.Name(), "settled")); errors.Is(err, fs.ErrNotExist) {
+			unsettled = append(unsettled, e.Name())
+		}
+	}
+	if len(unsettled) == 0 {
+		return nil
+	}
+	d, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("writing out the store: %w", err)
+	}
+	for _, key := range unsettled {
+		if b, err := os.ReadFile(s.path("objects", key, "info.json")); err != nil || !strings.Contains(string(b), s.boot) {
+			continue
+		}
+		if err := os.WriteFile(s.path("objects", key, "settled"), nil, 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// link is a file of the object that is also somewhere else by a hard link. Writing
+// to it there would change the object: size and time tell.
+type link struct {
+	Layer string `json:"layer"` // path below layers/
+	Size  int64  `json:"size"`
+	MTime int64  `json:"mtime"` // ns since 1970
+}
+
+var linksMu sync.Mutex
+
+// RecordLink notes that the file at path, which is in one of the object's layers,
+// has a second name outside of the store.
+func (o *Object) RecordLink(path string) error {
+	rel, err := filepath.Rel(o.s.LayersDir(), path)
+	if err != nil {
+		return err
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	linksMu.Lock()
+	defer linksMu.Unlock()
+	links := o.links()
+	l := link{Layer: rel, Size: st.Size(), MTime: st.ModTime().UnixNano()}
+	for i := range links {
+		if links[i].Layer == rel {
+			return nil
+		}
+	}
+	b, err := json.Marshal(append(links, l))
+	if err != nil {
+		return err
+	}
+	tmp := o.s.path("objects", o.Key, ".links.new")
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, o.s.path("objects", o.Key, "links.json"))
+}
+
+func (o *Object) links() []link {
+	var links []link
+	if b, err := os.ReadFile(o.s.path("objects", o.Key, "links.json")); err == nil {
+		json.Unmarshal(b, &links)
+	}
+	return links
+}
+
+func (o *Object) linksIntact() bool {
+	for _, l := range o.links() {
+		st, err := os.Lstat(o.s.path("layers", l.Layer))
+		if err != nil || st.Size() != l.Size || st.ModTime().UnixNano() != l.MTime {
+			return false
+		}
+	}
+	return true
+}
