@@ -304,7 +304,7 @@ func (b *BuildRoot) Close() error {
 		errs = append(errs, b.cg.remove())
 	}
 	if b.dir != "" {
-		errs = append(errs, b.cfg.Space.Do(func() error { return unmount(b.dir) }))
+		errs = append(errs, b.cfg.Space.Do(func() error { return Unmount(b.dir) }))
 		os.Remove(b.dir)
 	}
 	if b.vardir != nil {

@@ -130,12 +130,18 @@ func tmpfs(target, mode string, size int64) error {
 	return nil
 }
 
-// unmount takes away the mount at target and all that is below it; one that is not
+// Unmount takes away the mount at target and all that is below it; one that is not
 // there is no error.
-func unmount(target string) error {
+func Unmount(target string) error {
 	err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	return &os.PathError{Op: "umount", Path: target, Err: err}
 }
+
+// Bind shows source, with what is mounted below it, at target.
+func Bind(source, target string, readonly bool) error { return bind(source, target, readonly, true) }
+
+// MountTmpfs mounts an empty tmpfs, whose root has that mode (octal).
+func MountTmpfs(target, mode string) error { return tmpfs(target, mode, 0) }

@@ -43,7 +43,7 @@ func compose(dir, tree, arch string, boot bool) error {
 		}
 	}
 	for _, name := range shownEtc {
-		p, err := inRoot(tree, "etc/"+name)
+		p, err := InRoot(tree, "etc/"+name)
 		if err != nil {
 			continue
 		}
@@ -93,7 +93,7 @@ func show(dir, tree, name, arch string) error {
 			return err
 		}
 		if needsLib64 {
-			p, err := inRoot(tree, "lib64")
+			p, err := InRoot(tree, "lib64")
 			if err != nil {
 				return fmt.Errorf("the build root's /lib64 is a link to %s, which leads nowhere; %s programs need it: %w", target, arch, err)
 			}
@@ -112,16 +112,19 @@ func show(dir, tree, name, arch string) error {
 	}
 }
 
-// inRoot finds a path of the tree, with links meaning what they mean inside it,
+// InRoot finds a path of the tree, with links meaning what they mean inside it,
 // and returns where it is for us.
-func inRoot(tree, p string) (string, error) {
+func InRoot(tree, p string) (string, error) {
 	dir, err := os.Open(tree)
 	if err != nil {
 		return "", err
 	}
 	defer dir.Close()
+	if p = strings.TrimPrefix(p, "/"); p == "" {
+		p = "."
+	}
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(dir.Fd()), strings.TrimPrefix(p, "/"), &how)
+	fd, err := unix.Openat2(int(dir.Fd()), p, &how)
 	if err != nil {
 		return "", &os.PathError{Op: "openat2", Path: filepath.Join(tree, p), Err: err}
 	}
@@ -140,7 +143,7 @@ var telltale = []string{"usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/system
 // when there is none.
 func Arch(tree string) string {
 	for _, p := range telltale {
-		real, err := inRoot(tree, p)
+		real, err := InRoot(tree, p)
 		if err != nil {
 			continue
 		}

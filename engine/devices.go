@@ -1,0 +1,239 @@
+// Devices and mounts of a stage: loop devices on files of its tree, and the file
+// systems on them.
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/stages"
+	"golang.org/x/sys/unix"
+)
+
+// loopOptions are those of org.osbuild.loopback, in sectors.
+type loopOptions struct {
+	Filename   string `json:"filename"`
+	Start      uint64 `json:"start"`
+	Size       uint64 `json:"size"`
+	SectorSize uint64 `json:"sector-size"`
+	Lock       bool   `json:"lock"`
+	Partscan   bool   `json:"partscan"`
+	ReadOnly   bool   `json:"read-only"`
+}
+
+func decodeOptions(options map[string]any, into any) error {
+	b, err := json.Marshal(options)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, into)
+}
+
+func (v *environment) openDevices(args *arguments) (map[string]*buildroot.Loop, error) {
+	out := map[string]*buildroot.Loop{}
+	for _, name := range v.pl.ids.Devices(v.pl.p, v.i) {
+		d := v.stage.Devices[name]
+		if d.Type != "org.osbuild.loopback" {
+			return nil, fmt.Errorf("device %q: devices of type %s are not known", name, d.Type)
+		}
+		o := loopOptions{SectorSize: 512}
+		if err := decodeOptions(d.Options, &o); err != nil {
+			return nil, fmt.Errorf("device %q: %w", name, err)
+		}
+		var l *buildroot.Loop
+		err := v.b.e.space.Do(func() error {
+			file, err := buildroot.InRoot(v.tree, path.Clean("/"+o.Filename))
+			if err != nil {
+				return fmt.Errorf("device %q: the tree has no file %q: %w", name, o.Filename, err)
+			}
+			l, err = buildroot.OpenLoop(buildroot.LoopConfig{
+				File: file, Offset: o.Start * o.SectorSize, Size: o.Size * o.SectorSize,
+				SectorSize: uint32(o.SectorSize), ReadOnly: o.ReadOnly, PartScan: o.Partscan,
+			})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		v.onClose(l.Close)
+		out[name] = l
+		args.Devices[name] = stages.DeviceArg{Path: l.Path}
+	}
+	return out, nil
+}
+
+// mountOptions are those of all mounts that are served here.
+type mountOptions struct {
+	Readonly   bool   `json:"readonly"`
+	Norecovery bool   `json:"norecovery"`
+	UID        *int   `json:"uid"`
+	GID        *int   `json:"gid"`
+	Umask      string `json:"umask"`
+	Shortname  string `json:"shortname"`
+	Subvol     string `json:"subvol"`
+	Compress   string `json:"compress"`
+	Source     string `json:"source"` // of a bind mount
+}
+
+// data is what the file system is told.
+func (o *mountOptions) data() string {
+	var out []string
+	add := func(s string) { out = append(out, s) }
+	if o.Norecovery {
+		add("norecovery")
+	}
+	if o.UID != nil {
+		add("uid=" + strconv.Itoa(*o.UID))
+	}
+	if o.GID != nil {
+		add("gid=" + strconv.Itoa(*o.GID))
+	}
+	for _, kv := range [][2]string{{"umask", o.Umask}, {"shortname", o.Shortname}, {"subvol", o.Subvol}, {"compress", o.Compress}} {
+		if kv[1] != "" {
+			add(kv[0] + "=" + kv[1])
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// kernelName is what the kernel calls the file system of a mount type.
+var kernelName = map[string]string{
+	"org.osbuild.ext4": "ext4", "org.osbuild.xfs": "xfs", "org.osbuild.btrfs": "btrfs", "org.osbuild.fat": "vfat",
+	"org.osbuild.squashfs": "squashfs", "org.osbuild.erofs": "erofs",
+}
+
+// openMounts mounts below one directory, which the stage gets with all that is on it.
+func (v *environment) openMounts(args *arguments, devices map[string]*buildroot.Loop) error {
+	root := filepath.Join(v.dir, "mounts")
+	return v.b.e.space.Do(func() error {
+		if err := buildroot.MountTmpfs(root, "0755"); err != nil {
+			return err
+		}
+		v.onClose(func() error { return v.b.e.space.Do(func() error { return buildroot.Unmount(root) }) })
+		for _, m := range v.stage.Mounts {
+			arg, err := v.mount(root, m, devices)
+			if err != nil {
+				return fmt.Errorf("mount %q: %w", m.Name, err)
+			}
+			args.Mounts[m.Name] = arg
+		}
+		return nil
+	})
+}
+
+func (v *environment) mount(root string, m *manifest.Mount, devices map[string]*buildroot.Loop) (stages.MountArg, error) {
+	var o mountOptions
+	if err := decodeOptions(m.Options, &o); err != nil {
+		return stages.MountArg{}, err
+	}
+	rel := strings.TrimPrefix(path.Clean("/"+m.Target), "/")
+	target := filepath.Join(root, rel)
+	arg := stages.MountArg{Path: path.Join(insideMounts, rel)}
+	switch m.Type {
+	case "org.osbuild.noop":
+		return arg, os.MkdirAll(target, 0o755)
+	case "org.osbuild.bind":
+		return stages.MountArg{}, v.bindMount(root, m, o)
+	}
+	fstype, ok := kernelName[m.Type]
+	if !ok {
+		return arg, fmt.Errorf("mounts of type %s are not known", m.Type)
+	}
+	l := devices[m.Source]
+	if l == nil {
+		return arg, fmt.Errorf("it has no device (source %q)", m.Source)
+	}
+	dev := l.Path
+	if m.Partition > 0 {
+		dev = fmt.Sprintf("%sp%d", dev, m.Partition)
+		if err := awaitPath(dev); err != nil {
+			return arg, err
+		}
+	}
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return arg, err
+	}
+	var flags uintptr
+	if o.Readonly || fstype == "squashfs" || fstype == "erofs" {
+		flags |= unix.MS_RDONLY
+	}
+	if err := unix.Mount(dev, target, fstype, flags, o.data()); err != nil {
+		if errors.Is(err, unix.ENODEV) {
+			return arg, &HostError{fmt.Errorf("this kernel has no %s: %w", fstype, err), "load or build the module " + fstype}
+		}
+		return arg, fmt.Errorf("mounting %s from %s: %w", fstype, dev, err)
+	}
+	v.onClose(func() error {
+		return v.b.e.space.Do(func() error { return unmountFS(target) })
+	})
+	return arg, nil
+}
+
+// unmountFS unmounts a file system for good: what the stage's own view of it held
+// is gone when the stage is, which can take a moment.
+func unmountFS(target string) error {
+	if fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		unix.Syncfs(fd)
+		unix.Close(fd)
+	}
+	var err error
+	for range 500 {
+		if err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW); !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		return &os.PathError{Op: "umount", Path: target, Err: err}
+	}
+	return nil
+}
+
+// bindMount mounts a directory of a mount over one of the tree.
+func (v *environment) bindMount(root string, m *manifest.Mount, o mountOptions) error {
+	at := func(loc string) (string, error) {
+		scheme, p, _ := strings.Cut(loc, "://")
+		base := v.tree
+		switch scheme {
+		case "tree":
+		case "mount":
+			base = root
+		default:
+			return "", fmt.Errorf("location %q: use tree:// or mount://", loc)
+		}
+		return buildroot.InRoot(base, path.Clean("/"+p))
+	}
+	from, err := at(o.Source)
+	if err != nil {
+		return err
+	}
+	to, err := at(m.Target)
+	if err != nil {
+		return err
+	}
+	if err := buildroot.Bind(from, to, false); err != nil {
+		return err
+	}
+	v.onClose(func() error { return v.b.e.space.Do(func() error { return buildroot.Unmount(to) }) })
+	return nil
+}
+
+// awaitPath waits for a device node that the kernel makes.
+func awaitPath(p string) error {
+	for range 100 {
+		if _, err := os.Stat(p); err == nil {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("there is no %s: this kernel may have no parser for the partition table", p)
+}

@@ -1,0 +1,258 @@
+// Package engine decides what of a manifest has to run, in which order and what at
+// once, and runs it: sources are fetched, build roots started, stages run in them,
+// and their results committed to the store.
+//
+// A tour: [New] binds an [Engine] to a store and a place for progress.
+// [Engine.Build] makes the trees of some pipelines (build.go): keys.go names what
+// each step would make, steps that the store has are not run, and of the others
+// those that do not wait for each other run at the same time. step.go runs one
+// step: it mounts the layers below, gives every stage its inputs, devices and
+// mounts (inputs.go, devices.go), and commits what changed as one more layer.
+// [Engine.Export] copies or links files of a tree to where a person wants them.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/agent/wire"
+	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/store"
+)
+
+// Config says what an engine works with.
+type Config struct {
+	Store   *store.Store
+	Jobs    int             // steps at the same time; 0: the number of CPUs
+	Var     string          // below which /var of build roots is; "" is /var/tmp
+	Work    string          // for mount points; "" is below /run or the temporary directory
+	Agent   string          // program to run as agent; "" is this one
+	Monitor *monitor.Stream // may be nil
+	Limit   time.Duration   // of each stage; 0: none
+
+	// Fetch brings the source items of these checksums into the store. A build
+	// calls it once, with all that the steps that have to run need.
+	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span) error
+
+	// Target names the target that a pipeline belongs to, for messages; may be nil.
+	Target func(pipeline string) string
+}
+
+// Engine runs manifests. It can be used from several goroutines, one Build at a
+// time.
+type Engine struct {
+	cfg   Config
+	slots chan struct{}
+
+	mu    sync.Mutex
+	space *buildroot.Space
+	work  *scratch.Dir // for mount points
+	run   *scratch.Dir // in the store
+	roots map[string]*root
+	nextN int
+}
+
+// New makes an engine. It does nothing to the system yet: what is needed for
+// running stages is made when the first one has to run.
+func New(cfg Config) *Engine {
+	if cfg.Jobs <= 0 {
+		cfg.Jobs = runtime.NumCPU()
+	}
+	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}}
+}
+
+// StageError is a stage that failed.
+type StageError struct {
+	Pipeline string
+	Type     string
+	ID       string
+	Origin   manifest.Origin
+	Target   string
+	Status   int
+	Signal   string
+	Msg      string // what the stage said was wrong; "" for a program that only exited
+	Hint     string
+	Output   string // all that it printed, its last 64 KiB
+	Err      error  // a time-out, say; may be nil
+}
+
+func (e *StageError) Error() string {
+	what := e.Msg
+	switch {
+	case what != "":
+	case e.Err != nil:
+		what = e.Err.Error()
+	case e.Signal != "":
+		what = "ended by signal " + e.Signal
+	default:
+		what = fmt.Sprintf("exit status %d", e.Status)
+	}
+	return fmt.Sprintf("stage %s of pipeline %q failed: %s", e.Type, e.Pipeline, what)
+}
+
+func (e *StageError) Unwrap() error { return e.Err }
+
+// HostError is something that the host lacks.
+type HostError struct {
+	Err  error
+	Hint string
+}
+
+func (e *HostError) Error() string { return e.Err.Error() }
+func (e *HostError) Unwrap() error { return e.Err }
+
+// prepare makes what running stages needs.
+func (e *Engine) prepare() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.space != nil {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return &HostError{errors.New("building needs root"), "run it as root: sudo osbuild-star build …"}
+	}
+	space, err := buildroot.NewSpace()
+	if err != nil {
+		return &HostError{err, "building needs CAP_SYS_ADMIN; in a container, give it --privileged"}
+	}
+	dir := e.cfg.Work
+	if dir == "" {
+		dir = "/run/osbuild-star"
+		if os.MkdirAll(dir, 0o755) != nil {
+			dir = os.TempDir()
+		}
+	}
+	work, err := scratch.New(dir, "osbuild-star-run.")
+	if err != nil {
+		space.Close()
+		return err
+	}
+	run, err := e.cfg.Store.Scratch()
+	if err != nil {
+		space.Close()
+		work.Close()
+		return err
+	}
+	e.space, e.work, e.run = space, work, run
+	return nil
+}
+
+// Close ends the build roots and removes what the engine made for itself.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.space == nil {
+		return nil
+	}
+	errs := make([]error, 0, len(e.roots)+3)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for _, r := range e.roots {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			err := r.close(e)
+			mu.Lock()
+			errs = append(errs, err)
+			mu.Unlock()
+		}()
+	}
+	wg.Wait()
+	e.roots = map[string]*root{}
+	errs = append(errs, e.space.Close(), e.run.Close(), e.work.Close())
+	e.space = nil
+	return errors.Join(errs...)
+}
+
+// number makes names of directories that no other call gets.
+func (e *Engine) number() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.nextN++
+	return e.nextN
+}
+
+// root is a build root in use by this engine: started at the first need, and kept.
+type root struct {
+	once sync.Once
+	br   *buildroot.BuildRoot
+	err  error
+	tree string // mount point of its tree, "" for the host's
+}
+
+func (r *root) close(e *Engine) error {
+	r.once.Do(func() { r.err = errors.New("closed") })
+	var errs []error
+	if r.br != nil {
+		errs = append(errs, r.br.Close())
+	}
+	if r.tree != "" {
+		errs = append(errs, e.space.Do(func() error { return buildroot.Unmount(r.tree) }))
+	}
+	return errors.Join(errs...)
+}
+
+// buildRoot returns the running build root for that runner and tree (nil: the
+// host's).
+func (e *Engine) buildRoot(ctx context.Context, runner string, tree *store.Object, parent *monitor.Span) (*buildroot.BuildRoot, error) {
+	key := runner + "\x00"
+	if tree != nil {
+		key += tree.Key
+	}
+	e.mu.Lock()
+	r := e.roots[key]
+	if r == nil {
+		r = &root{}
+		e.roots[key] = r
+	}
+	e.mu.Unlock()
+	r.once.Do(func() {
+		name := "host"
+		if tree != nil {
+			name = "buildroot"
+		}
+		span := parent.Start(monitor.Event{Category: monitor.CatPhase, Name: "start " + name + " (" + runner + ")"})
+		r.br, r.err = e.openRoot(ctx, r, runner, tree)
+		span.End(r.err)
+	})
+	return r.br, r.err
+}
+
+func (e *Engine) openRoot(ctx context.Context, r *root, runner string, tree *store.Object) (*buildroot.BuildRoot, error) {
+	at := "/"
+	if tree != nil {
+		at = fmt.Sprintf("%s/tree-%d", e.work.Path, e.number())
+		if err := os.Mkdir(at, 0o755); err != nil {
+			return nil, err
+		}
+		err := e.space.Do(func() error {
+			return buildroot.MountTree(e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: tree.LayerDirs()}, at)
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.tree = at
+	}
+	// A first build that is interrupted must not leave a half-open root behind for
+	// the next one: the context bounds the start only.
+	return buildroot.Open(ctx, buildroot.Config{
+		Space: e.space, Tree: at, Runner: runner, Work: e.work.Path, Var: e.cfg.Var, Agent: e.cfg.Agent,
+	})
+}
+
+// hintOf finds the hint of an error that came from the agent.
+func hintOf(err error) string {
+	var we *wire.Error
+	if errors.As(err, &we) {
+		return we.Hint
+	}
+	return ""
+}

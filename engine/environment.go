@@ -1,0 +1,243 @@
+// What a stage has besides its tree: inputs, devices and mounts, opened in that
+// order before it and closed in the reverse one after it.
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/sources"
+	"github.com/osbuild-star/osbuild-star/stages"
+	"github.com/osbuild-star/osbuild-star/store"
+)
+
+// environment is that of one stage while it runs.
+type environment struct {
+	b     *build
+	pl    *plan
+	i     int
+	stage *manifest.Stage
+	trees map[*plan]*store.Object
+	tree  string // where its tree is mounted
+	dir   string // for mount points
+
+	links  string // directory in the store with links to source files
+	undo   []func() error
+	closed bool
+}
+
+func (v *environment) onClose(f func() error) { v.undo = append(v.undo, f) }
+
+// open makes everything and returns what the stage is told of it.
+func (v *environment) open() (*arguments, []buildroot.Mount, error) {
+	args := &arguments{
+		Tree: insideTree, Paths: stages.PathsArg{Devices: "/dev", Inputs: insideInputs, Mounts: insideMounts},
+		Options: v.stage.Options, Inputs: map[string]stages.InputArg{},
+		Devices: map[string]stages.DeviceArg{}, Mounts: map[string]stages.MountArg{},
+	}
+	if args.Options == nil {
+		args.Options = map[string]any{}
+	}
+	for _, d := range []string{"inputs", "mounts"} {
+		if err := os.MkdirAll(filepath.Join(v.dir, d), 0o755); err != nil {
+			return nil, nil, err
+		}
+	}
+	mounts := []buildroot.Mount{{Path: v.tree, Target: insideTree}}
+	if len(v.stage.Inputs) > 0 {
+		if err := v.openInputs(args); err != nil {
+			return nil, nil, err
+		}
+		mounts = append(mounts, buildroot.Mount{Path: filepath.Join(v.dir, "inputs"), Target: insideInputs, Readonly: true})
+	}
+	devices, err := v.openDevices(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(v.stage.Mounts) > 0 {
+		if err := v.openMounts(args, devices); err != nil {
+			return nil, nil, err
+		}
+		mounts = append(mounts, buildroot.Mount{Path: filepath.Join(v.dir, "mounts"), Target: insideMounts})
+	}
+	for _, l := range devices {
+		mounts = append(mounts, buildroot.Mount{Path: l.Path, Target: l.Path, Device: [2]uint32{l.Major, l.Minor}})
+	}
+	return args, mounts, nil
+}
+
+// close undoes everything; it goes on after errors.
+func (v *environment) close() error {
+	if v.closed {
+		return nil
+	}
+	v.closed = true
+	var errs []error
+	for i := len(v.undo) - 1; i >= 0; i-- {
+		errs = append(errs, v.undo[i]())
+	}
+	if v.links != "" {
+		errs = append(errs, scratch.RemoveAll(v.links))
+	}
+	return errors.Join(errs...)
+}
+
+// openInputs makes a directory with one entry for each input. It is a tmpfs in the
+// Space, so that nothing is ever mounted on a directory that is removed later.
+func (v *environment) openInputs(args *arguments) error {
+	root := filepath.Join(v.dir, "inputs")
+	return v.b.e.space.Do(func() error {
+		if err := buildroot.MountTmpfs(root, "0755"); err != nil {
+			return err
+		}
+		v.onClose(func() error { return v.b.e.space.Do(func() error { return buildroot.Unmount(root) }) })
+		for name, in := range v.stage.Inputs {
+			target := filepath.Join(root, name)
+			if err := os.Mkdir(target, 0o755); err != nil {
+				return err
+			}
+			arg := stages.InputArg{Path: path.Join(insideInputs, name)}
+			var err error
+			switch {
+			case in.Type == "org.osbuild.tree" && in.Origin == manifest.OriginPipeline:
+				err = v.treeInput(name, target)
+			case in.Type == "org.osbuild.files" && in.Origin == manifest.OriginPipeline:
+				arg.Data, err = v.filesOfPipelines(name, in, target)
+			case in.Type == "org.osbuild.files":
+				arg.Data, err = v.filesOfSources(name, target)
+			default:
+				err = fmt.Errorf("inputs of type %s with origin %s are not known", in.Type, in.Origin)
+			}
+			if err != nil {
+				return fmt.Errorf("input %q: %w", name, err)
+			}
+			args.Inputs[name] = arg
+		}
+		return nil
+	})
+}
+
+func (v *environment) mountObject(o *store.Object, target string) error {
+	return buildroot.MountTree(v.b.e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: o.LayerDirs()}, target)
+}
+
+func (v *environment) treeInput(name, target string) error {
+	reads := v.pl.inputs[v.i][name]
+	if len(reads) != 1 {
+		return fmt.Errorf("it needs exactly one pipeline, and has %d", len(reads))
+	}
+	o := v.trees[reads[0]]
+	if o == nil {
+		return nil // a pipeline without stages: an empty tree
+	}
+	return v.mountObject(o, target)
+}
+
+// filesOfPipelines shows single files of trees, at the paths they have there.
+func (v *environment) filesOfPipelines(name string, in *manifest.Input, target string) (data stages.InputData, err error) {
+	data.Files = map[string]json.RawMessage{}
+	for n, ref := range in.References {
+		q := v.pipelineOf(name, ref)
+		if q == nil || v.trees[q] == nil {
+			return data, fmt.Errorf("reference %q has no tree", ref.ID)
+		}
+		view := fmt.Sprintf("%s/.%s-%d", filepath.Dir(target), name, n)
+		if err := os.Mkdir(view, 0o700); err != nil {
+			return data, err
+		}
+		if err := v.mountObject(v.trees[q], view); err != nil {
+			return data, err
+		}
+		// What is shown is bound from the view, which then is not needed any more.
+		err := func() error {
+			defer func() { buildroot.Unmount(view); os.Remove(view) }()
+			file, _ := ref.Options["file"].(string)
+			rel := strings.TrimPrefix(path.Clean("/"+file), "/")
+			if file == "" || rel == "" {
+				return fmt.Errorf("reference %q: its option \"file\" is missing", ref.ID)
+			}
+			from, err := buildroot.InRoot(view, rel)
+			if err != nil {
+				return err
+			}
+			to := filepath.Join(target, rel)
+			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+				return err
+			}
+			st, err := os.Stat(from)
+			if err != nil {
+				return err
+			}
+			if st.IsDir() {
+				err = os.Mkdir(to, 0o755)
+			} else {
+				err = os.WriteFile(to, nil, 0o600)
+			}
+			if err != nil {
+				return err
+			}
+			data.Files[rel] = metadataOf(ref)
+			return buildroot.Bind(from, to, true)
+		}()
+		if err != nil {
+			return data, err
+		}
+	}
+	return data, nil
+}
+
+func (v *environment) pipelineOf(name string, ref manifest.Reference) *plan {
+	n, _ := strings.CutPrefix(ref.ID, "name:")
+	for _, q := range v.pl.inputs[v.i][name] {
+		if q.p.Name == n {
+			return q
+		}
+	}
+	return nil
+}
+
+// filesOfSources shows the files of a source by hard links to those in the store.
+func (v *environment) filesOfSources(name, target string) (data stages.InputData, err error) {
+	data.Files = map[string]json.RawMessage{}
+	dir, err := os.MkdirTemp(v.b.e.run.Path, "files-")
+	if err != nil {
+		return data, err
+	}
+	if v.links == "" {
+		v.links = dir
+	} else {
+		v.onClose(func() error { return scratch.RemoveAll(dir) })
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return data, err
+	}
+	store := v.b.e.cfg.Store.SourcesDir()
+	for _, ref := range v.pl.ids.References(v.pl.p, v.i, name) {
+		if _, dup := data.Files[ref.ID]; dup {
+			continue
+		}
+		if err := os.Link(sources.Path(store, ref.ID), filepath.Join(dir, ref.ID)); err != nil {
+			return data, fmt.Errorf("source file %s is not in the store: %w", ref.ID, err)
+		}
+		data.Files[ref.ID] = metadataOf(ref)
+	}
+	return data, buildroot.Bind(dir, target, true)
+}
+
+// metadataOf is what a reference passes on to the stage.
+func metadataOf(ref manifest.Reference) json.RawMessage {
+	if m, ok := ref.Options["metadata"]; ok {
+		if b, err := json.Marshal(m); err == nil {
+			return b
+		}
+	}
+	return json.RawMessage("{}")
+}

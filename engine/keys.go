@@ -1,0 +1,156 @@
+// Cache keys: the names of what the steps of a pipeline make.
+//
+// A stage's key is a digest of its ID, which says what it is asked to do, and of
+// all that the ID leaves out and that changes what comes out: the program's
+// revision, the runner, the devices, the architecture, and the keys of the tree
+// below it, of its build root and of the trees it reads.
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/runners"
+	"github.com/osbuild-star/osbuild-star/stages"
+)
+
+// keyVersion changes when the layout of layers does.
+const keyVersion = "osbuild-star 1"
+
+// step is a run of stages that makes one layer.
+type step struct {
+	from, to int // stages [from, to) of the pipeline
+	key      string
+}
+
+// plan is a pipeline with its keys.
+type plan struct {
+	p      *manifest.Pipeline
+	ids    *manifest.IDs
+	runner string // full name, of the build root that its stages run in
+	build  *plan  // nil: the host
+	steps  []step
+	inputs []map[string][]*plan // per stage: by input name, the pipelines it reads
+	key    string               // of the last step
+}
+
+// plans makes the plans of all pipelines, by name.
+func plans(m *manifest.Manifest, ids *manifest.IDs) (map[string]*plan, error) {
+	out := map[string]*plan{}
+	for _, p := range m.Pipelines {
+		pl := &plan{p: p, ids: ids, runner: runners.Host("/")}
+		if p.Build != nil && p.Build.Pipeline != "" {
+			b := out[p.Build.Pipeline]
+			if b == nil {
+				return nil, fmt.Errorf("pipeline %q is built in %q, which is not before it", p.Name, p.Build.Pipeline)
+			}
+			if len(b.p.Stages) > 0 {
+				pl.build = b
+			}
+		}
+		if p.Build != nil && p.Build.Runner != "" {
+			pl.runner = runners.FullName(p.Build.Runner)
+		}
+		if err := pl.makeKeys(out); err != nil {
+			return nil, err
+		}
+		out[p.Name] = pl
+	}
+	return out, nil
+}
+
+func (pl *plan) makeKeys(all map[string]*plan) error {
+	r, err := runners.Lookup(pl.runner)
+	if err != nil {
+		return fmt.Errorf("pipeline %q: %w", pl.p.Name, err)
+	}
+	arch := pl.p.Arch
+	if arch == "" {
+		arch = hostArch()
+	}
+	build := "host " + hostIdentity()
+	if pl.build != nil {
+		build = pl.build.key
+	}
+	prev := ""
+	inPlace := false
+	for i, s := range pl.p.Stages {
+		native := stages.Lookup(s.Type)
+		if native == nil {
+			return fmt.Errorf("pipeline %q: unknown stage %q", pl.p.Name, s.Type)
+		}
+		reads := map[string][]*plan{}
+		var inputKeys []string
+		for name, in := range s.Inputs {
+			if in.Origin != manifest.OriginPipeline {
+				continue
+			}
+			for _, ref := range in.References {
+				n, ok := strings.CutPrefix(ref.ID, "name:")
+				if !ok {
+					continue
+				}
+				q := all[n]
+				if q == nil {
+					return fmt.Errorf("pipeline %q reads %q, which is not before it", pl.p.Name, n)
+				}
+				reads[name] = append(reads[name], q)
+				inputKeys = append(inputKeys, name+"="+q.key)
+			}
+		}
+		pl.inputs = append(pl.inputs, reads)
+		sortStrings(inputKeys)
+		prev = digest(keyVersion, pl.ids.Stage(pl.p, i), fmt.Sprintf("%s %d", native.Name, native.Revision),
+			fmt.Sprintf("%s %d", r.Name, r.Revision), build, arch, s.Devices, inputKeys, prev)
+		now := native.InPlace || len(s.Devices) > 0
+		if n := len(pl.steps); n > 0 && now && inPlace {
+			pl.steps[n-1].to, pl.steps[n-1].key = i+1, prev
+		} else {
+			pl.steps = append(pl.steps, step{from: i, to: i + 1, key: prev})
+		}
+		inPlace = now
+	}
+	pl.key = prev
+	return nil
+}
+
+func digest(parts ...any) string {
+	h := sha256.New()
+	enc := json.NewEncoder(h)
+	for _, p := range parts {
+		// Everything that is given is plain data.
+		if err := enc.Encode(p); err != nil {
+			fmt.Fprintf(h, "%v\n", p)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// hostIdentity stands for the host's tree when it is the build root: what system
+// it is, not each of its files.
+func hostIdentity() string {
+	b, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return runners.Host("/")
+	}
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:8])
+}
+
+// hostArch is this machine's architecture by the name that manifests use.
+func hostArch() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	default:
+		return runtime.GOARCH
+	}
+}

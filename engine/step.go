@@ -1,0 +1,246 @@
+// One step: a stage, or a run of stages that change the same file, whose changes
+// become one layer.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/stages"
+	"github.com/osbuild-star/osbuild-star/store"
+)
+
+// Where a stage finds things: upstream osbuild's places.
+const (
+	insideTree   = "/run/osbuild/tree"
+	insideInputs = "/run/osbuild/inputs"
+	insideMounts = "/run/osbuild/mounts"
+)
+
+// maxLayers is the length at which a chain is made one layer again: well below
+// what one overlay mount takes.
+const maxLayers = 200
+
+// maxTail bounds how much output of a stage is kept.
+const maxTail = 64 << 10
+
+// arguments is what a stage gets: upstream's form.
+type arguments struct {
+	Tree    string                      `json:"tree"`
+	Paths   stages.PathsArg             `json:"paths"`
+	Options map[string]any              `json:"options"`
+	Inputs  map[string]stages.InputArg  `json:"inputs"`
+	Devices map[string]stages.DeviceArg `json:"devices"`
+	Mounts  map[string]stages.MountArg  `json:"mounts"`
+	Meta    stages.MetaArg              `json:"meta"`
+}
+
+// execute runs the stages of a step and commits the result.
+func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Object, trees map[*plan]*store.Object) (_ *store.Object, err error) {
+	last := pl.p.Stages[st.to-1]
+	info := store.Info{Key: st.key, ID: pl.ids.Stage(pl.p, st.to-1), Type: last.Type, Meta: map[string]json.RawMessage{}}
+	if from := pl.adopted(st); from != nil {
+		span := b.stageSpan(pl, st.from)
+		obj, err := b.e.cfg.Store.Adopt(info, trees[from])
+		span.End(err)
+		b.record(StageResult{Pipeline: pl.p.Name, Type: last.Type, ID: info.ID, Success: err == nil})
+		return obj, err
+	}
+	n := b.e.number()
+	dir := filepath.Join(b.e.run.Path, fmt.Sprintf("step-%d", n))
+	at := filepath.Join(b.e.work.Path, fmt.Sprintf("step-%d", n))
+	defer scratch.RemoveAll(dir)
+	defer scratch.RemoveAll(at)
+	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	tree := filepath.Join(at, "tree")
+	for _, d := range []string{upper, work, tree} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if base != nil {
+		// The root of the tree keeps what its owner and mode were.
+		if err := copyRootAttrs(base.LayerDirs(), upper); err != nil {
+			return nil, err
+		}
+	}
+	began := time.Now()
+	overlay := buildroot.Overlay{Upper: upper, Work: work}
+	if base != nil {
+		overlay.Lower = base.LayerDirs()
+	}
+	err = b.e.space.Do(func() error { return buildroot.MountTree(b.e.cfg.Store.LayersDir(), overlay, tree) })
+	if err != nil {
+		return nil, err
+	}
+	mounted := true
+	unmount := func() error {
+		if !mounted {
+			return nil
+		}
+		mounted = false
+		return b.e.space.Do(func() error { return buildroot.Unmount(tree) })
+	}
+	defer unmount()
+	var buildTree *store.Object
+	if pl.build != nil {
+		buildTree = trees[pl.build]
+	}
+	for i := st.from; i < st.to; i++ {
+		res, err := b.stage(ctx, pl, i, buildTree, trees, at, tree)
+		if res.Type != "" {
+			b.record(res)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if res.Metadata != nil {
+			info.Meta[res.ID] = res.Metadata
+		}
+	}
+	span := b.span.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit " + last.Type})
+	defer func() { span.End(err) }()
+	if err := unmount(); err != nil {
+		return nil, err
+	}
+	if info.Size, err = store.Finish(upper, began, pl.p.SourceEpoch); err != nil {
+		return nil, err
+	}
+	if base != nil && len(base.Layers) >= maxLayers {
+		if upper, err = b.flatten(base, upper, dir, at); err != nil {
+			return nil, err
+		}
+		base = nil
+	}
+	return b.e.cfg.Store.Commit(info, base, upper)
+}
+
+// flatten copies the view of a chain and one more layer into a directory.
+func (b *build) flatten(base *store.Object, upper, dir, at string) (string, error) {
+	flat, view := filepath.Join(dir, "flat"), filepath.Join(at, "flat")
+	for _, d := range []string{flat, view} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return "", err
+		}
+	}
+	err := b.e.space.Do(func() error {
+		o := buildroot.Overlay{Lower: append(base.LayerDirs(), upper)}
+		if err := buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, view); err != nil {
+			return err
+		}
+		defer buildroot.Unmount(view)
+		return copyTree(view, flat)
+	})
+	return flat, err
+}
+
+func (b *build) record(r StageResult) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.results[r.Pipeline] = append(b.results[r.Pipeline], r)
+}
+
+func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
+	s := pl.p.Stages[i]
+	return b.span.Start(monitor.Event{
+		Category: monitor.CatStage, Name: s.Type, ID: pl.ids.Stage(pl.p, i), Text: pl.p.Name, Target: b.target(pl.p.Name),
+	})
+}
+
+// stage runs one stage on the mounted tree.
+func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, err error) {
+	s := pl.p.Stages[i]
+	native := stages.Lookup(s.Type)
+	br, err := b.e.buildRoot(ctx, pl.runner, buildTree, b.span)
+	if err != nil {
+		return res, err
+	}
+	span := b.stageSpan(pl, i)
+	defer func() { span.End(err) }()
+	prepare := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "prepare"})
+	env := &environment{b: b, pl: pl, i: i, stage: s, trees: trees, tree: tree, dir: filepath.Join(at, fmt.Sprintf("stage-%d", i))}
+	id := pl.ids.Stage(pl.p, i)
+	fail := func(err error) error {
+		return &StageError{
+			Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name),
+			Msg: err.Error(), Err: err,
+		}
+	}
+	args, mounts, err := env.open()
+	prepare.End(err)
+	defer func() {
+		cerr := env.close()
+		if cerr != nil && err == nil {
+			err = fail(cerr)
+		}
+	}()
+	if err != nil {
+		return res, fail(err)
+	}
+	args.Meta = stages.MetaArg{ID: id, SourceEpoch: pl.p.SourceEpoch}
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return res, fail(err)
+	}
+	out := newTail(maxTail)
+	running := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "run"})
+	r, err := br.Run(ctx, buildroot.Job{
+		Native: s.Type, Arguments: raw, Caps: native.Capabilities, Epoch: pl.p.SourceEpoch, Arch: pl.p.Arch,
+		Mounts: mounts, Limit: b.e.cfg.Limit,
+		Line: func(line string) {
+			out.line(line)
+			span.Emit(monitor.Event{Kind: monitor.Output, Text: line})
+		},
+	})
+	running.End(err)
+	res = StageResult{Pipeline: pl.p.Name, Type: s.Type, ID: id, Output: out.String()}
+	if r != nil {
+		res.Wall, res.CPU, res.MaxRSS, res.Metadata = r.Wall, r.CPU, r.MaxRSS, r.Metadata
+		res.Success = err == nil && r.Status == 0 && r.Err == nil
+	}
+	if res.Success {
+		return res, nil
+	}
+	if ctx.Err() != nil {
+		return res, context.Cause(ctx)
+	}
+	se := &StageError{
+		Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name), Output: out.String(), Err: err,
+	}
+	if r != nil {
+		se.Status, se.Signal = r.Status, r.Signal
+		if r.Err != nil {
+			se.Msg, se.Hint = r.Err.Error(), hintOf(r.Err)
+		}
+	}
+	if errors.Is(err, buildroot.ErrOutput) {
+		se.Hint = "a program that waits for an answer can ask for ever"
+	}
+	err = se
+	return res, se
+}
+
+// tail keeps the end of a stage's output.
+type tail struct {
+	buf []byte
+	max int
+}
+
+func newTail(max int) *tail { return &tail{max: max} }
+
+func (t *tail) line(s string) {
+	t.buf = append(append(t.buf, s...), '\n')
+	if len(t.buf) > 2*t.max {
+		t.buf = append(t.buf[:0], t.buf[len(t.buf)-t.max:]...)
+	}
+}
+
+func (t *tail) String() string { return string(t.buf[max(0, len(t.buf)-t.max):]) }
