@@ -29,6 +29,8 @@ type environment struct {
 	tree  string // where its tree is mounted
 	dir   string // for mount points
 
+	noDevices bool // of a shell behind the last stage, which is none of its own
+
 	links  string // directory in the store with links to source files
 	undo   []func() error
 	closed bool
@@ -58,9 +60,12 @@ func (v *environment) open() (*arguments, []buildroot.Mount, error) {
 		}
 		mounts = append(mounts, buildroot.Mount{Path: filepath.Join(v.dir, "inputs"), Target: insideInputs, Readonly: true})
 	}
-	devices, err := v.openDevices(args)
-	if err != nil {
-		return nil, nil, err
+	var devices map[string]*buildroot.Loop
+	if !v.noDevices {
+		var err error
+		if devices, err = v.openDevices(args); err != nil {
+			return nil, nil, err
+		}
 	}
 	if len(v.stage.Mounts) > 0 {
 		if err := v.openMounts(args, devices); err != nil {

@@ -1,0 +1,289 @@
+// The command-line framework: one struct is a verb, one table has all of them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	rulefile "github.com/osbuild-star/osbuild-star/starlark"
+	"github.com/spf13/pflag"
+)
+
+// command is one verb.
+type command struct {
+	name    string
+	args    string // what stands behind the verb in the usage line
+	short   string // one line
+	long    string // paragraphs
+	example string
+	hidden  bool
+	json    bool // it takes --json
+	flags   func(a *app, fs *pflag.FlagSet)
+	run     func(a *app, args []string) error
+}
+
+// commands returns all verbs, in the order in which help lists them.
+func commands() []*command {
+	return []*command{
+		buildCommand, testCommand, bootCommand, shellCommand,
+		queryCommand, manifestCommand, lockCommand, referenceCommand,
+		osbuildCommand, versionCommand,
+	}
+}
+
+// app is one run of the command: its flags, and what verbs share.
+type app struct {
+	ctx    context.Context
+	screen *screen
+
+	// Flags of all verbs.
+	dir     string
+	store   string
+	json    bool
+	quiet   bool
+	verbose bool
+	color   string
+	jobs    int
+	defines []string
+	profile string
+	events  string
+	vardir  string
+
+	locked bool
+	cfg    struct { // flags of single verbs
+		update   bool
+		output   string
+		firmware string
+		ssh      bool
+		memory   int
+		cpus     int
+		accel    string
+		timeout  time.Duration
+		user     string
+		stage    string
+	}
+	osb osbuildFlags
+
+	session *session
+}
+
+// usageError is a mistake on the command line.
+type usageError struct {
+	msg  string
+	verb string
+	hint string
+}
+
+func (e *usageError) Error() string { return e.msg }
+
+func usagef(verb, format string, args ...any) error {
+	return &usageError{msg: fmt.Sprintf(format, args...), verb: verb}
+}
+
+func (a *app) globalFlags(fs *pflag.FlagSet) {
+	fs.StringVarP(&a.dir, "directory", "C", "", "work as if started in this `directory`")
+	fs.StringVar(&a.store, "store", "", "`directory` of the store (default: $OSBUILD_STAR_STORE, else below /var/cache or the user's cache)")
+	fs.BoolVarP(&a.quiet, "quiet", "q", false, "print warnings and errors only")
+	fs.BoolVarP(&a.verbose, "verbose", "v", false, "print what stages print, and every phase")
+	fs.StringVar(&a.color, "color", "auto", "`when` to use color: auto, always, never")
+}
+
+// workFlags are those of the verbs that build.
+func (a *app) workFlags(fs *pflag.FlagSet) {
+	fs.IntVarP(&a.jobs, "jobs", "j", 0, "run `N` stages at the same time (default: one for each CPU)")
+	fs.StringVar(&a.profile, "profile", "", "write a trace of the build to this `file`; Perfetto and Chrome open it")
+	fs.StringVar(&a.events, "events", "", "write every event as a line of JSON to this `file`")
+	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
+}
+
+// ruleFlags are those of the verbs that read rule files.
+func (a *app) ruleFlags(fs *pflag.FlagSet) {
+	fs.StringArrayVarP(&a.defines, "define", "D", nil, "give a parameter a value: `name=value`; may be repeated")
+	fs.BoolVar(&a.locked, "locked", false, "refuse to change osbuild-star.lock")
+}
+
+func (a *app) dispatch(args []string) error {
+	// Flags of all verbs may stand before the verb too.
+	pre := pflag.NewFlagSet("osbuild-star", pflag.ContinueOnError)
+	pre.SetInterspersed(false)
+	pre.Usage = func() {}
+	a.globalFlags(pre)
+	help := pre.BoolP("help", "h", false, "")
+	showVersion := pre.Bool("version", false, "")
+	if err := pre.Parse(args); err != nil {
+		return &usageError{msg: err.Error(), hint: "see: osbuild-star --help"}
+	}
+	rest := pre.Args()
+	switch {
+	case *showVersion:
+		return versionCommand.run(a, nil)
+	case *help || len(rest) == 0:
+		a.screen.out(mainHelp(commands()))
+		if len(rest) == 0 && !*help {
+			return &usageError{}
+		}
+		return nil
+	}
+	if rest[0] == "help" {
+		if len(rest) == 1 {
+			a.screen.out(mainHelp(commands()))
+			return nil
+		}
+		rest = []string{rest[1], "--help"}
+	}
+	var cmd *command
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+		if c.name == rest[0] {
+			cmd = c
+		}
+	}
+	if cmd == nil {
+		e := &usageError{msg: fmt.Sprintf("unknown command %q", rest[0]), hint: "see: osbuild-star --help"}
+		if s := rulefile.Suggest(rest[0], names); s != "" {
+			e.hint = fmt.Sprintf("did you mean %q?", s)
+		}
+		return e
+	}
+	return a.invoke(cmd, rest[1:])
+}
+
+func (a *app) flagSet(cmd *command) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.Usage = func() {}
+	if cmd.flags != nil {
+		cmd.flags(a, fs)
+	}
+	if cmd.json && fs.Lookup("json") == nil {
+		fs.BoolVar(&a.json, "json", false, "print JSON")
+	}
+	return fs
+}
+
+func (a *app) invoke(cmd *command, args []string) error {
+	fs := a.flagSet(cmd)
+	// A flag before the verb keeps its value: the defaults are what is set now.
+	dir, store, quiet, verbose, color := a.dir, a.store, a.quiet, a.verbose, a.color
+	a.globalFlags(fs)
+	a.dir, a.store, a.quiet, a.verbose, a.color = dir, store, quiet, verbose, color
+	help := fs.BoolP("help", "h", false, "show this help")
+	if err := fs.Parse(args); err != nil {
+		e := &usageError{msg: err.Error(), verb: cmd.name, hint: "see: osbuild-star " + cmd.name + " --help"}
+		if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+			var known []string
+			fs.VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+			if s := rulefile.Suggest(name, known); s != "" {
+				e.hint = "did you mean --" + s + "?"
+			}
+		}
+		return e
+	}
+	if *help {
+		a.screen.out(commandHelp(cmd, fs))
+		return nil
+	}
+	if !slices.Contains([]string{"auto", "always", "never"}, a.color) {
+		return usagef(cmd.name, "--color takes auto, always or never, not %q", a.color)
+	}
+	if a.dir != "" {
+		if err := os.Chdir(a.dir); err != nil {
+			return usagef(cmd.name, "-C: %v", err)
+		}
+	}
+	a.screen.configure(a.color, a.quiet, a.verbose, a.json)
+	return cmd.run(a, fs.Args())
+}
+
+// storeDir is where the store is.
+func (a *app) storeDir() (string, error) {
+	if a.store != "" {
+		return filepath.Abs(a.store)
+	}
+	if d := os.Getenv("OSBUILD_STAR_STORE"); d != "" {
+		return filepath.Abs(d)
+	}
+	if os.Geteuid() == 0 {
+		return "/var/cache/osbuild-star", nil
+	}
+	d, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("finding a place for the store: %w", err)
+	}
+	return filepath.Join(d, "osbuild-star"), nil
+}
+
+// definitions are the parameters of -D.
+func (a *app) definitions() (map[string]string, error) {
+	out := map[string]string{}
+	for _, d := range a.defines {
+		k, v, ok := strings.Cut(d, "=")
+		if !ok || k == "" {
+			return nil, usagef("", "-D takes name=value, not %q", d)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// hostArch is this machine's architecture as rule files call it.
+func hostArch() string {
+	switch runtime.GOARCH {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	}
+	return runtime.GOARCH
+}
+
+func mainHelp(cmds []*command) string {
+	var b strings.Builder
+	b.WriteString(`osbuild-star builds operating system images from rule files.
+
+Usage:
+  osbuild-star COMMAND [FLAGS] [LABELS]
+
+Commands:
+`)
+	for _, c := range cmds {
+		if !c.hidden {
+			fmt.Fprintf(&b, "  %-10s %s\n", c.name, c.short)
+		}
+	}
+	b.WriteString(`
+Labels name targets: //images:debian12, :debian12, //images/..., //...
+
+Example:
+  osbuild-star build //images:debian12
+  osbuild-star boot //images:debian12
+
+Use "osbuild-star COMMAND --help" for the flags of a command.
+Exit status: 0 ok, 1 build failed, 2 command line, 3 tests failed, 4 nothing
+matched, 6 rule file error, 36 the host lacks something, 130 interrupted.
+`)
+	return b.String()
+}
+
+func commandHelp(c *command, fs *pflag.FlagSet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nUsage:\n  osbuild-star %s\n", upperFirst(c.short)+".", strings.TrimSpace(c.name+" [FLAGS] "+c.args))
+	if c.long != "" {
+		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.long))
+	}
+	fmt.Fprintf(&b, "\nExample:\n")
+	for line := range strings.Lines(strings.TrimSpace(c.example) + "\n") {
+		b.WriteString("  " + line)
+	}
+	fmt.Fprintf(&b, "\nFlags:\n%s", fs.FlagUsages())
+	return b.String()
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,305 @@
+// boot and test: images in QEMU.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/osbuild-star/osbuild-star/builtins"
+	"github.com/osbuild-star/osbuild-star/engine"
+	"github.com/osbuild-star/osbuild-star/engine/vm"
+	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/spf13/pflag"
+)
+
+// machineFlags are those of the verbs that start machines.
+func (a *app) machineFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&a.cfg.firmware, "firmware", "", "`firmware` to boot by: bios or uefi")
+	fs.IntVar(&a.cfg.memory, "memory", 0, "memory of the machine in `MiB`")
+	fs.StringVar(&a.cfg.accel, "accel", "", "`accelerator`: auto, kvm or tcg (default: $"+vm.AccelEnv+", else auto)")
+	fs.StringVarP(&a.cfg.output, "out", "o", "", "`directory` to put files into (default: out/ of the workspace)")
+}
+
+var bootCommand = &command{
+	name: "boot", args: "LABEL [-- COMMAND...]", short: "build an image and start it in QEMU, on this terminal",
+	long: `Builds the image and starts it in QEMU, with its serial console on this
+terminal. The image is not changed: what the machine writes is gone when it ends.
+With --ssh the machine is started in the background, and ssh logs in as root by
+a key that is made for the occasion and handed to the guest; what stands behind
+"--" is run instead of a shell.
+
+Keys on the console:
+` + indent(vm.EscapeHelp),
+	example: `osbuild-star boot //images:debian12
+osbuild-star boot --firmware=uefi //images:debian12
+osbuild-star boot --ssh //images:debian12 -- systemctl --failed`,
+	flags: func(a *app, fs *pflag.FlagSet) {
+		a.ruleFlags(fs)
+		a.workFlags(fs)
+		a.machineFlags(fs)
+		fs.IntVar(&a.cfg.cpus, "cpus", 0, "`number` of processors of the machine")
+		fs.BoolVar(&a.cfg.ssh, "ssh", false, "log in by ssh")
+		fs.StringVar(&a.cfg.user, "user", "", "`user` to log in as with --ssh (default root)")
+	},
+	run: runBoot,
+}
+
+func indent(s string) string {
+	return "  " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ")
+}
+
+func runBoot(a *app, args []string) error {
+	if len(args) == 0 {
+		return &usageError{msg: "boot needs the label of an image", hint: "osbuild-star query //... lists labels"}
+	}
+	label, command := args[0], args[1:]
+	if len(command) > 0 && !a.cfg.ssh {
+		return usagef("boot", "boot starts one image; a command needs --ssh")
+	}
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	targets, err := s.match("boot", []string{label})
+	if err != nil {
+		return err
+	}
+	plan, err := s.plan(targets)
+	if err != nil {
+		return err
+	}
+	if len(plan.Artifacts) != 1 {
+		return usagef("boot", "%s names %d images, and boot starts one", label, len(plan.Artifacts))
+	}
+	cfg := vm.Config{
+		Firmware: a.cfg.firmware, Arch: plan.Artifacts[0].Arch, Memory: a.cfg.memory, CPUs: a.cfg.cpus,
+		Accel: a.cfg.accel, Network: true, SSH: a.cfg.ssh,
+	}
+	if err := s.preflight(plan, []string{plan.Artifacts[0].Pipeline}, vmMissing(cfg)); err != nil {
+		return err
+	}
+	images, _, err := s.build(plan)
+	if err != nil {
+		return err
+	}
+	files, err := s.export(images[0])
+	if err != nil {
+		return err
+	}
+	if !isDisk(files) {
+		return usagef("boot", "%s is not one disk image that can be started", images[0].Label)
+	}
+	cfg.Disk = files[0].Path
+	a.screen.endProgress()
+	if a.cfg.ssh {
+		a.screen.note("starting %s; the login takes a while …", relative(cfg.Disk))
+		status, err := vm.SSH(a.ctx, cfg, vm.SSHOptions{User: a.cfg.user, Command: command, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
+		if err != nil {
+			return machineError(err)
+		}
+		if status != 0 {
+			return &reported{status}
+		}
+		return nil
+	}
+	a.screen.note("starting %s; Ctrl-A x ends the machine, Ctrl-A h shows more keys", relative(cfg.Disk))
+	return machineError(vm.Interactive(a.ctx, cfg, os.Stdin, os.Stdout))
+}
+
+func vmMissing(cfg vm.Config) []engine.Missing {
+	var out []engine.Missing
+	for _, m := range vm.Preflight(cfg) {
+		out = append(out, engine.Missing{What: m.What, Why: m.Why, Package: m.Package})
+	}
+	return out
+}
+
+// machineError gives a machine that failed the end of its console.
+func machineError(err error) error {
+	var f *vm.Failure
+	if errors.As(err, &f) && f.Tail != "" {
+		return fmt.Errorf("%w\nthe end of its console:\n%s", err, indent(f.Tail))
+	}
+	return err
+}
+
+var testCommand = &command{
+	name: "test", args: "LABEL...", short: "run the tests of images",
+	long: `Builds the images that the image_test targets among the labels are about, starts
+each in QEMU without a screen, waits for the login prompt on its serial console,
+runs the commands of the test in it, and checks that the system is running with
+no failed unit. A machine that does not come up fails with the end of its console.`,
+	example: `osbuild-star test //images/...
+osbuild-star test --firmware=bios --json //images:debian12_boot`,
+	json: true,
+	flags: func(a *app, fs *pflag.FlagSet) {
+		a.ruleFlags(fs)
+		a.workFlags(fs)
+		a.machineFlags(fs)
+		fs.DurationVar(&a.cfg.timeout, "timeout", 0, "`time` that one boot may take (default: what the test says)")
+	},
+	run: runTest,
+}
+
+// testReport is what test --json prints of one boot.
+type testReport struct {
+	Label    string  `json:"label"`
+	Image    string  `json:"image"`
+	Firmware string  `json:"firmware"`
+	Passed   bool    `json:"passed"`
+	Accel    string  `json:"accel,omitempty"`
+	Boot     float64 `json:"seconds_to_login"`
+	Total    float64 `json:"seconds"`
+	Error    string  `json:"error,omitempty"`
+	Console  string  `json:"console,omitempty"`
+}
+
+func runTest(a *app, args []string) error {
+	s, err := a.open()
+	if err != nil {
+		return err
+	}
+	targets, err := s.match("test", args)
+	if err != nil {
+		return err
+	}
+	plan, err := s.plan(targets)
+	if err != nil {
+		return err
+	}
+	if len(plan.Tests) == 0 {
+		return &noTests{strings.Join(args, " ")}
+	}
+	type run struct {
+		test builtins.Test
+		fw   string
+	}
+	var runs []run
+	var names []string
+	var missing []engine.Missing
+	for _, t := range plan.Tests {
+		for _, fw := range firmwares(t, a.cfg.firmware) {
+			runs = append(runs, run{t, fw})
+			missing = append(missing, vmMissing(vm.Config{Firmware: fw, Arch: t.Arch})...)
+		}
+		if !slices.Contains(names, t.ImagePipeline) {
+			names = append(names, t.ImagePipeline)
+		}
+	}
+	slices.SortFunc(missing, func(x, y engine.Missing) int { return cmp.Compare(x.What, y.What) })
+	if err := s.preflight(plan, names, slices.Compact(missing)); err != nil {
+		return err
+	}
+	e, err := s.engine()
+	if err != nil {
+		return err
+	}
+	res, err := e.Build(a.ctx, plan.Manifest, names, s.span)
+	if err != nil {
+		return err
+	}
+	var reports []testReport
+	failed := 0
+	for _, r := range runs {
+		// The disk is read where the store has it; the machine's writes go nowhere.
+		disk := r.test.Disk
+		tree := res.Trees[r.test.ImagePipeline]
+		if disk == "" {
+			files, err := e.Files(tree)
+			if err != nil {
+				return err
+			}
+			if len(files) != 1 {
+				return fmt.Errorf("%s: the image has %d files; say which is the disk", r.test.Label, len(files))
+			}
+			disk = files[0]
+		}
+		path, err := engine.Find(tree, disk)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.test.Label, err)
+		}
+		rep := a.bootTest(s, r.test, r.fw, path)
+		if err := a.ctx.Err(); err != nil {
+			return context.Cause(a.ctx)
+		}
+		if !rep.Passed {
+			failed++
+		}
+		reports = append(reports, rep)
+	}
+	a.screen.endProgress()
+	if a.json {
+		if err := a.screen.outJSON(reports); err != nil {
+			return err
+		}
+		if failed > 0 {
+			return &reported{exitTests}
+		}
+		return nil
+	}
+	for _, r := range reports {
+		if r.Passed {
+			a.screen.out(fmt.Sprintf("PASS %s (%s, %s): login prompt after %.1fs, %.1fs in all\n", r.Label, r.Firmware, r.Accel, r.Boot, r.Total))
+			continue
+		}
+		a.screen.out(fmt.Sprintf("FAIL %s (%s): %s\n", r.Label, r.Firmware, r.Error))
+		for _, l := range lastLines(r.Console, 25) {
+			a.screen.out("     | " + l + "\n")
+		}
+	}
+	if failed > 0 {
+		return &testsFailed{failed, len(reports)}
+	}
+	return nil
+}
+
+// noTests is a pattern that has no test among its targets.
+type noTests struct{ pattern string }
+
+func (e *noTests) Error() string { return "no image_test among the targets of " + e.pattern }
+
+func firmwares(t builtins.Test, only string) []string {
+	if only != "" {
+		return []string{only}
+	}
+	if len(t.Firmware) == 0 {
+		return []string{""}
+	}
+	return t.Firmware
+}
+
+func (a *app) bootTest(s *session, t builtins.Test, fw, disk string) testReport {
+	name := "boot " + t.Image.String()
+	if fw != "" {
+		name += " (" + fw + ")"
+	}
+	span := s.span.Start(monitor.Event{Category: monitor.CatTest, Name: name, Target: t.Label.String()})
+	spec := vm.TestSpec{
+		Config: vm.Config{
+			Disk: disk, Firmware: fw, Arch: t.Arch, Memory: cmp.Or(a.cfg.memory, t.Memory), Accel: a.cfg.accel,
+			Format: strings.TrimPrefix(filepath.Ext(disk), "."),
+		},
+		Login: t.Login, Password: t.Password, WaitRunning: t.Login != "", Commands: t.Commands,
+		Timeout: cmp.Or(a.cfg.timeout, t.Timeout),
+	}
+	r := vm.Test(a.ctx, spec, span)
+	span.End(r.Err)
+	rep := testReport{
+		Label: t.Label.String(), Image: t.Image.String(), Firmware: cmp.Or(fw, "default"), Passed: r.Passed, Accel: r.Accel,
+		Boot: r.Boot.Seconds(), Total: r.Total.Seconds(),
+	}
+	if r.Err != nil {
+		rep.Error, rep.Console = r.Err.Error(), r.Console
+		var c *vm.CheckError
+		if errors.As(r.Err, &c) && c.Output != "" {
+			rep.Error += ": " + strings.TrimSpace(c.Output)
+		}
+	}
+	return rep
+}

@@ -1,0 +1,63 @@
+// Command osbuild-star builds operating system images from rule files.
+//
+// main.go starts it: as the agent of a build root when its name says so, and else
+// as the command, whose verbs are in files of their own. Everything that a person
+// sees is written by screen.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/osbuild-star/osbuild-star/agent"
+)
+
+// version is set by the linker in releases.
+var version = "0.1.0-dev"
+
+func main() { os.Exit(Main()) }
+
+// Main is main, for test scripts that run the command inside the test program.
+func Main() int {
+	if agent.Is(os.Args) {
+		return agent.Main(os.Args)
+	}
+	return run(os.Args[1:])
+}
+
+// errInterrupted is why the context ends at Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
+func run(args []string) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	sigs := make(chan os.Signal, 2)
+	signal.Notify(sigs, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(sigs)
+	var times atomic.Int32
+	go func() {
+		for range sigs {
+			if times.Add(1) == 1 {
+				cancel(errInterrupted)
+				continue
+			}
+			// The kernel ends the containers and takes their mounts away; the next
+			// start removes the directories.
+			fmt.Fprintln(os.Stderr, "\ninterrupted again: not waiting for the clean-up")
+			os.Exit(exitInterrupted)
+		}
+	}()
+	a := &app{ctx: ctx, screen: newScreen(os.Stdout, os.Stderr)}
+	defer a.close()
+	err := a.dispatch(args)
+	if errors.Is(context.Cause(ctx), errInterrupted) && err != nil {
+		err = errInterrupted
+	}
+	a.close()
+	return a.screen.finish(err)
+}

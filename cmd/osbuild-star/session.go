@@ -1,0 +1,396 @@
+// A session: what verbs share once they work on a workspace. Everything is opened
+// at its first use, so that a verb pays only for what it needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/osbuild-star/osbuild-star/builtins"
+	"github.com/osbuild-star/osbuild-star/engine"
+	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/sources"
+	"github.com/osbuild-star/osbuild-star/sources/apt"
+	"github.com/osbuild-star/osbuild-star/sources/lock"
+	rulefile "github.com/osbuild-star/osbuild-star/starlark"
+	"github.com/osbuild-star/osbuild-star/store"
+)
+
+// lockName is the file with what names resolved to, in the root of the workspace.
+const lockName = "osbuild-star.lock"
+
+type session struct {
+	a       *app
+	ws      *rulefile.Workspace
+	pkg     string // the package of the folder that the command was started in
+	project *builtins.Project
+
+	monitor *monitor.Stream
+	span    *monitor.Span
+	trace   *monitor.Trace
+	events  *os.File
+	eng     *engine.Engine
+	st      *store.Store
+
+	targets map[string]string // pipeline → label
+	local   map[string]string // checksum → file of the workspace
+}
+
+// open finds the workspace and reads what belongs to it.
+func (a *app) open() (*session, error) {
+	if a.session != nil {
+		return a.session, nil
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	ws, err := rulefile.FindWorkspace(wd)
+	if err != nil {
+		return nil, err
+	}
+	pkg, err := ws.PackageOf(wd)
+	if err != nil {
+		return nil, err
+	}
+	defs, err := a.definitions()
+	if err != nil {
+		return nil, err
+	}
+	project, err := builtins.Open(builtins.Config{
+		Workspace: ws, Defines: defs, HostArch: hostArch(), Version: version,
+		Print: func(pos rulefile.Position, msg string) { a.screen.note("%s: %s", pos, msg) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.screen.source = project.Loader().Source
+	a.session = &session{a: a, ws: ws, pkg: pkg, project: project, targets: map[string]string{}}
+	return a.session, nil
+}
+
+// close lets go of everything; the first error of it is a warning, since the
+// verb's own result stands.
+func (a *app) close() {
+	s := a.session
+	if s == nil {
+		return
+	}
+	a.session = nil
+	if s.eng != nil {
+		if err := s.eng.Close(); err != nil {
+			a.screen.endProgress()
+			a.screen.warn("cleaning up: %v", err)
+		}
+	}
+	a.screen.endProgress()
+	s.span.End(nil)
+	if s.trace != nil {
+		if err := s.trace.WriteFile(a.profile); err != nil {
+			a.screen.warn("%v", err)
+		}
+	}
+	if s.events != nil {
+		s.events.Close()
+	}
+	if s.project != nil {
+		s.project.Close()
+	}
+}
+
+// match finds the targets that patterns name.
+func (s *session) match(verb string, patterns []string) ([]rulefile.Target, error) {
+	if len(patterns) == 0 {
+		return nil, &usageError{msg: verb + " needs at least one label", verb: verb, hint: "for all targets: osbuild-star " + verb + " //..."}
+	}
+	return s.project.Match(s.a.ctx, patterns, s.pkg)
+}
+
+// watch opens the stream of events, once.
+func (s *session) watch(name string) error {
+	if s.monitor != nil {
+		return nil
+	}
+	readers := []monitor.Reader{s.a.screen.progress()}
+	if s.a.profile != "" {
+		s.trace = &monitor.Trace{}
+		readers = append(readers, s.trace)
+	}
+	if s.a.events != "" {
+		f, err := os.Create(s.a.events)
+		if err != nil {
+			return fmt.Errorf("writing events: %w", err)
+		}
+		s.events = f
+		readers = append(readers, &monitor.JSONLines{W: f})
+	}
+	s.monitor = monitor.New(readers...)
+	s.span = s.monitor.Start(nil, monitor.Event{Category: monitor.CatBuild, Name: name})
+	return nil
+}
+
+// plan makes the manifest of targets, with package sets resolved through the lock.
+func (s *session) plan(targets []rulefile.Target) (*builtins.Plan, error) {
+	plan, err := s.project.Plan(s.a.ctx, targets, s.resolve)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range plan.Artifacts {
+		s.targets[a.Pipeline] = a.Label.String()
+	}
+	s.spreadTargets(plan.Manifest)
+	s.local = plan.LocalFiles
+	if err := plan.Manifest.Check(manifest.Builtin()); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
+// spreadTargets names for every pipeline the first target that needs it.
+func (s *session) spreadTargets(m *manifest.Manifest) {
+	for i := len(m.Pipelines) - 1; i >= 0; i-- {
+		p := m.Pipelines[i]
+		label := s.targets[p.Name]
+		if label == "" {
+			continue
+		}
+		give := func(name string) {
+			if name != "" && s.targets[name] == "" {
+				s.targets[name] = label
+			}
+		}
+		if p.Build != nil {
+			give(p.Build.Pipeline)
+		}
+		for _, st := range p.Stages {
+			for _, in := range st.Inputs {
+				if in.Origin == manifest.OriginPipeline {
+					for _, ref := range in.References {
+						if len(ref.ID) > 5 {
+							give(ref.ID[len("name:"):])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// resolve answers package requests from the lock, and what it lacks by apt.
+func (s *session) resolve(ctx context.Context, reqs []*manifest.PackageRequest) ([][]manifest.Package, error) {
+	return s.resolveWith(ctx, reqs, s.a.cfg.update)
+}
+
+func (s *session) resolveWith(ctx context.Context, reqs []*manifest.PackageRequest, update bool) ([][]manifest.Package, error) {
+	f, err := lock.Open(filepath.Join(s.ws.Root, lockName))
+	if err != nil {
+		return nil, err
+	}
+	dir, err := s.a.storeDir()
+	if err != nil {
+		return nil, err
+	}
+	byApt := func(ctx context.Context, reqs []*manifest.PackageRequest) ([][]manifest.Package, error) {
+		if missing := apt.Preflight(); len(missing) > 0 {
+			e := &missingError{}
+			for _, m := range missing {
+				e.missing = append(e.missing, engine.Missing{What: m, Why: "to resolve package sets", Package: m})
+			}
+			return nil, e
+		}
+		if err := s.watch("resolve"); err != nil {
+			return nil, err
+		}
+		span := s.span.Start(monitor.Event{Category: monitor.CatResolve, Name: "resolve packages"})
+		r := &apt.Resolver{CacheDir: filepath.Join(dir, "apt"), Span: span}
+		out, err := r.Resolve(ctx, reqs)
+		span.End(err)
+		return out, err
+	}
+	return lock.Resolve(ctx, f, lock.Options{Locked: s.a.locked, Update: update}, byApt, apt.Mirror, reqs)
+}
+
+// openStore opens the store, once.
+func (s *session) openStore() (*store.Store, error) {
+	if s.st != nil {
+		return s.st, nil
+	}
+	dir, err := s.a.storeDir()
+	if err != nil {
+		return nil, err
+	}
+	s.st, err = store.Open(dir)
+	if err != nil {
+		return nil, &engine.HostError{Err: err, Hint: "use a store that you may write to: --store DIR"}
+	}
+	return s.st, nil
+}
+
+// engine returns the engine, once.
+func (s *session) engine() (*engine.Engine, error) {
+	if s.eng != nil {
+		return s.eng, nil
+	}
+	st, err := s.openStore()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.watch("build"); err != nil {
+		return nil, err
+	}
+	s.eng = engine.New(engine.Config{
+		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Monitor: s.monitor,
+		Fetch:  fetcher(st, func() map[string]string { return s.local }),
+		Target: func(p string) string { return s.targets[p] },
+	})
+	return s.eng, nil
+}
+
+// fetcher makes the function by which an engine gets its sources.
+func fetcher(st *store.Store, local func() map[string]string) func(context.Context, *manifest.Manifest, []string, *monitor.Span) error {
+	return func(ctx context.Context, m *manifest.Manifest, checksums []string, parent *monitor.Span) error {
+		items, err := sources.FromManifest(m, local())
+		if err != nil {
+			return err
+		}
+		wanted := map[string]bool{}
+		for _, c := range checksums {
+			wanted[c] = true
+		}
+		var need []sources.Item
+		for _, it := range items {
+			if wanted[it.Checksum] && !sources.Have(st.SourcesDir(), it.Checksum, it.Size) {
+				need = append(need, it)
+			}
+		}
+		if len(need) == 0 {
+			return nil
+		}
+		span := parent.Start(monitor.Event{Category: monitor.CatSource, Name: "fetch sources"})
+		f := &sources.Fetcher{Dir: st.SourcesDir(), Span: span}
+		_, err = f.Fetch(ctx, need)
+		span.End(err)
+		return err
+	}
+}
+
+// preflight checks what pipelines need of the host, and says all of it at once.
+func (s *session) preflight(plan *builtins.Plan, pipelines []string, more []engine.Missing) error {
+	e, err := s.engine()
+	if err != nil {
+		return err
+	}
+	missing, err := e.Preflight(plan.Manifest, pipelines)
+	if err != nil {
+		return err
+	}
+	if missing = append(missing, more...); len(missing) > 0 {
+		return &missingError{missing: missing}
+	}
+	return nil
+}
+
+// built is an artifact with its tree.
+type built struct {
+	builtins.Artifact
+	Tree *store.Object
+}
+
+// build makes the trees of a plan's artifacts.
+func (s *session) build(plan *builtins.Plan) ([]built, *engine.Result, error) {
+	e, err := s.engine()
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	seen := map[string]bool{}
+	for _, a := range plan.Artifacts {
+		if !seen[a.Pipeline] {
+			seen[a.Pipeline] = true
+			names = append(names, a.Pipeline)
+		}
+	}
+	if len(names) == 0 {
+		return nil, &engine.Result{}, nil
+	}
+	if err := s.preflight(plan, names, nil); err != nil {
+		return nil, nil, err
+	}
+	res, err := e.Build(s.a.ctx, plan.Manifest, names, s.span)
+	if err != nil {
+		return nil, res, err
+	}
+	out := make([]built, len(plan.Artifacts))
+	for i, a := range plan.Artifacts {
+		out[i] = built{a, res.Trees[a.Pipeline]}
+	}
+	return out, res, nil
+}
+
+// outDir is where the files of a label are put.
+func (s *session) outDir(l rulefile.Label) string {
+	base := s.a.cfg.output
+	if base == "" {
+		base = filepath.Join(s.ws.Root, "out")
+	}
+	name := l.Name
+	if l.Variant != "" {
+		name += "@" + l.Variant
+	}
+	return filepath.Join(base, filepath.FromSlash(l.Package), name)
+}
+
+// exported is one file in the output directory.
+type exported struct {
+	Path    string `json:"path"`
+	Size    int64  `json:"size"`
+	Changed bool   `json:"changed"`
+}
+
+// export puts the files of an artifact into the output directory.
+func (s *session) export(b built) ([]exported, error) {
+	files := b.Files
+	if files == nil {
+		var err error
+		if files, err = s.eng.Files(b.Tree); err != nil {
+			return nil, err
+		}
+	}
+	var out []exported
+	for _, f := range files {
+		dest := filepath.Join(s.outDir(b.Label), filepath.FromSlash(f))
+		changed, err := s.eng.ExportFile(s.a.ctx, b.Tree, f, dest)
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("%s: the tree of pipeline %q has no file %q: %w", b.Label, b.Pipeline, f, err)
+			}
+			return nil, err
+		}
+		st, err := os.Stat(dest)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, exported{dest, st.Size(), changed})
+	}
+	return out, nil
+}
+
+// relative is a path as a person in the current folder writes it, when that is
+// shorter.
+func relative(p string) string {
+	wd, err := os.Getwd()
+	if err != nil {
+		return p
+	}
+	if r, err := filepath.Rel(wd, p); err == nil && len(r) < len(p) {
+		return r
+	}
+	return p
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2fs", d.Seconds()) }

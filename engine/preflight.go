@@ -1,0 +1,173 @@
+// Preflight: what a build will need from the host, found out before any work.
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/stages"
+	"golang.org/x/sys/unix"
+)
+
+// Missing is one thing that the host lacks.
+type Missing struct {
+	What    string `json:"what"`
+	Why     string `json:"why"`
+	Package string `json:"package,omitempty"` // the Debian package that has it
+	Hint    string `json:"hint,omitempty"`
+}
+
+// packageOf says which Debian package a program is in, where that is not its name.
+var packageOf = map[string]string{
+	"systemd-nspawn": "systemd-container", "mkfs.ext4": "e2fsprogs", "mke2fs": "e2fsprogs", "debugfs": "e2fsprogs",
+	"tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "dumpe2fs": "e2fsprogs", "chattr": "e2fsprogs",
+	"mkfs.xfs": "xfsprogs", "mkfs.btrfs": "btrfs-progs", "mkfs.fat": "dosfstools",
+	"mkfs.vfat": "dosfstools", "mcopy": "mtools", "mmd": "mtools", "sfdisk": "fdisk", "mkswap": "util-linux",
+	"mksquashfs": "squashfs-tools", "mkfs.erofs": "erofs-utils", "qemu-img": "qemu-utils",
+	"grub-mkimage": "grub-common", "grub2-mkimage": "grub-common", "xz": "xz-utils", "cp": "coreutils", "chroot": "coreutils",
+	"useradd": "passwd", "usermod": "passwd", "groupadd": "passwd", "systemctl": "systemd", "systemd-firstboot": "systemd",
+	"systemd-sysusers": "systemd", "dpkg-deb": "dpkg", "gzip": "gzip", "zstd": "zstd", "tar": "tar", "dd": "coreutils",
+}
+
+// diskNeeded is what should be free for a build: trees, layers and an image.
+const diskNeeded = 2 << 30
+
+// Preflight finds what the host lacks for building these pipelines, as far as
+// their steps are not in the store. It starts nothing.
+func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, error) {
+	ids, err := m.IDs()
+	if err != nil {
+		return nil, err
+	}
+	all, err := plans(m, ids)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{e: e, m: m, plans: all}
+	need, _, err := b.missing(names)
+	if err != nil {
+		return nil, err
+	}
+	if len(need) == 0 {
+		return nil, nil
+	}
+	var out []Missing
+	add := func(m Missing) {
+		if !slices.ContainsFunc(out, func(o Missing) bool { return o.What == m.What }) {
+			out = append(out, m)
+		}
+	}
+	if os.Geteuid() != 0 {
+		add(Missing{What: "root privileges", Why: "to start build roots", Hint: "start it as root: sudo osbuild-star …"})
+	} else if err := canUnshare(); err != nil {
+		add(Missing{What: "the capability to make namespaces (CAP_SYS_ADMIN)", Why: "to start build roots", Hint: "in a container, give it --privileged"})
+	}
+	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
+		add(Missing{What: "systemd-nspawn", Why: "to run stages in", Package: "systemd-container"})
+	}
+	if fs, err := os.ReadFile("/proc/filesystems"); err == nil && !strings.Contains(string(fs), "\toverlay\n") {
+		if exec.Command("modprobe", "overlay").Run() != nil {
+			add(Missing{What: "overlayfs in the kernel", Why: "for the layers of trees", Hint: "load the module: modprobe overlay"})
+		}
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(e.cfg.Store.Dir, &st) == nil {
+		if free := int64(st.Bavail) * st.Bsize; free < diskNeeded {
+			add(Missing{
+				What: fmt.Sprintf("space in the store %s: %s are free", e.cfg.Store.Dir, monitor.Bytes(free)),
+				Why:  "a build needs about " + monitor.Bytes(diskNeeded), Hint: "free some, or use another place: --store DIR",
+			})
+		}
+	}
+	hostTools := map[string]string{}
+	for pl := range need {
+		have, _ := b.cachedUpTo(pl)
+		for _, st := range pl.steps[have+1:] {
+			for i := st.from; i < st.to; i++ {
+				s := pl.p.Stages[i]
+				if len(s.Devices) > 0 {
+					if _, err := os.Stat("/dev/loop-control"); err != nil {
+						add(Missing{What: "loop devices (/dev/loop-control)", Why: "for " + s.Type, Hint: "load the module: modprobe loop"})
+					}
+				}
+				if pl.build == nil && pl.adopted(st) == nil {
+					for _, tool := range toolsOf(s) {
+						hostTools[tool] = s.Type
+					}
+				}
+			}
+		}
+	}
+	for tool, stage := range hostTools {
+		if !hostHas(tool) {
+			pkg := cmp.Or(packageOf[tool], tool)
+			add(Missing{What: tool, Why: "the host is the build root of " + stage, Package: pkg})
+		}
+	}
+	slices.SortFunc(out, func(a, b Missing) int {
+		return cmp.Or(cmp.Compare(a.Package, b.Package), cmp.Compare(a.What, b.What))
+	})
+	return out, nil
+}
+
+func toolsOf(s *manifest.Stage) []string {
+	native := stages.Lookup(s.Type)
+	if native == nil {
+		return nil
+	}
+	if native.ToolsFor != nil {
+		return append(slices.Clone(native.Tools), native.ToolsFor(s.Options)...)
+	}
+	return native.Tools
+}
+
+// hostHas looks where programs of a build root are looked for. Names with
+// alternatives, "grub2-mkimage|grub-mkimage", are there when one is.
+func hostHas(tool string) bool {
+	for name := range strings.SplitSeq(tool, "|") {
+		for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
+			if st, err := os.Stat(dir + "/" + name); err == nil && !st.IsDir() {
+				return true
+			}
+		}
+		if strings.HasPrefix(name, "/") {
+			if _, err := os.Stat(name); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// canUnshare tells whether this process may make a mount namespace, by its
+// capabilities.
+func canUnshare() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return err
+	}
+	if data[0].Effective&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		return errors.New("no CAP_SYS_ADMIN")
+	}
+	return nil
+}
+
+// Settle writes the store out in the background of a build that has work to do,
+// so that what earlier builds made is safe against a crash of the machine.
+func (e *Engine) Settle(ctx context.Context) {
+	go func() {
+		if ctx.Err() == nil {
+			// A failure costs nothing but a rebuild after a crash.
+			_ = e.cfg.Store.Settle()
+		}
+	}()
+}
