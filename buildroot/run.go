@@ -31,7 +31,10 @@ type Job struct {
 	Line   func(string)  // takes each line that it prints; may be nil
 	Limit  time.Duration // after which it is ended; 0: none
 
-	Stdin, Stdout *os.File // a terminal, for a shell; Line is not called then
+	// Stdin and Stdout connect the program with these files instead; Line is not
+	// called then. With Terminal they are a terminal, which becomes its own.
+	Stdin, Stdout *os.File
+	Terminal      bool
 }
 
 // Mount shows Path, a directory or a file in the Space, at Target.
@@ -130,7 +133,7 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	copied := make(chan struct{})
 	var logEnd *os.File
 	if j.Stdin != nil {
-		p.Terminal = true
+		p.Terminal = j.Terminal
 		p.Log, p.Stdin = len(files), len(files)+1
 		out, err := dup(j.Stdout)
 		if err != nil {

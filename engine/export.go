@@ -23,6 +23,11 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 	if err := e.prepare(); err != nil {
 		return err
 	}
+	// Threads of the Space have another working directory.
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("exporting: %w", err)
+	}
 	parent := filepath.Dir(dir)
 	tmp, err := scratch.New(parent, "."+filepath.Base(dir)+".")
 	if err != nil {

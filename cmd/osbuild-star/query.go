@@ -79,7 +79,7 @@ osbuild-star manifest --inspect //images:debian12 | jq -r '.pipelines[].stages[]
 		a.screen.endProgress()
 		format := plan.Manifest.Format
 		if a.osb.inspect {
-			format = plan.Manifest.Inspect
+			format = func() ([]byte, error) { return plan.Manifest.Inspect() }
 		}
 		b, err := format()
 		if err != nil {

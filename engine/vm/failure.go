@@ -1,0 +1,139 @@
+// Failures that the console shows: a machine that will not come up any more,
+// seen at once and not at a timeout.
+
+package vm
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// FailureKind says what became of a machine.
+type FailureKind string
+
+// The kinds of failures.
+const (
+	Panic       FailureKind = "kernel panic"
+	Emergency   FailureKind = "emergency mode"
+	Initramfs   FailureKind = "initramfs shell"
+	BootLoader  FailureKind = "boot loader rescue prompt"
+	NothingBoot FailureKind = "nothing to boot"
+	InitDied    FailureKind = "init stopped"
+	Passphrase  FailureKind = "passphrase asked"
+	PoweredOff  FailureKind = "powered off"
+	Rebooted    FailureKind = "rebooted"
+	Crashed     FailureKind = "QEMU ended"
+	Silent      FailureKind = "nothing on the console"
+	TimedOut    FailureKind = "not in time"
+)
+
+// A Failure is a machine that did not do what was waited for. It is returned by
+// the waiting methods of [Machine].
+type Failure struct {
+	Kind FailureKind
+	Line string // the line of the console that shows it; may be empty
+	Want string // what was being waited for; may be empty
+	Tail string // the last lines of the console
+	Err  error  // a cause: of a context, of QEMU; may be nil
+}
+
+func (f *Failure) Error() string {
+	s := "the machine failed: " + string(f.Kind)
+	switch f.Kind {
+	case Panic:
+		s = "the kernel panicked"
+	case Emergency:
+		s = "the system went into emergency mode"
+	case Initramfs:
+		s = "the initramfs gave up and opened a shell"
+	case BootLoader:
+		s = "the boot loader stopped at its prompt"
+	case NothingBoot:
+		s = "the firmware found nothing to boot"
+	case InitDied:
+		s = "the init process stopped"
+	case Passphrase:
+		s = "the system waits for a passphrase"
+	case PoweredOff:
+		s = "the machine switched itself off"
+	case Rebooted:
+		s = "the machine rebooted"
+	case Crashed:
+		s = "QEMU ended"
+	case Silent:
+		s = "no kernel or system was heard on the serial console"
+	case TimedOut:
+		s = "the machine took too long"
+	}
+	if f.Want != "" {
+		s += " (waiting for " + f.Want + ")"
+	}
+	if f.Line != "" {
+		s += ": " + f.Line
+	}
+	if f.Err != nil {
+		s += fmt.Sprintf(": %v", f.Err)
+	}
+	return s
+}
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Hint says what to look at.
+func (f *Failure) Hint() string {
+	switch f.Kind {
+	case Panic, Initramfs:
+		if strings.Contains(f.Tail, "VFS: Unable to mount root") || f.Kind == Initramfs {
+			return "look at root= of the kernel command line, at the file system's UUID and at the initramfs's modules"
+		}
+	case Emergency:
+		return "look at /etc/fstab and at the failed units above"
+	case BootLoader:
+		return "look at the boot loader's configuration and at where it was installed"
+	case NothingBoot:
+		return "look at the partition table, and at the firmware: an image may boot by BIOS only or by UEFI only"
+	case Silent:
+		return "is the serial port on the kernel command line (console=ttyS0 on x86_64)?"
+	case TimedOut:
+		return "without KVM a machine is some ten times slower: raise the timeout if the console shows progress"
+	}
+	return ""
+}
+
+// Kernel messages begin with a time, and with a processor or task where the
+// kernel was so built: "[    1.234567][    T1] ".
+const stamp = `(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )`
+
+// systemRE matches lines of a kernel or an init.
+var systemRE = regexp.MustCompile(`^` + stamp + `|^Linux version |^Welcome to |^\[ *(?:OK|FAILED|DEPEND) *\] |login: ?$`)
+
+// signs of failure. Those marked sure are looked for while commands run too:
+// they are anchored so that a command does not print them by accident.
+var signs = []struct {
+	kind FailureKind
+	sure bool
+	re   *regexp.Regexp
+}{
+	{Panic, true, regexp.MustCompile(`^` + stamp + `?(?:end )?Kernel panic - not syncing`)},
+	{InitDied, true, regexp.MustCompile(`^` + stamp + `?systemd\[1\]: Freezing execution`)},
+	{InitDied, false, regexp.MustCompile(`^\[!!!!!!\] .*(?:freezing|Freezing|shutting down)`)},
+	{Emergency, false, regexp.MustCompile(`^You are in (?:emergency|rescue) mode\.|^Give root password for maintenance|^Cannot open access to console, the root account is locked|^Press Enter for maintenance`)},
+	{Initramfs, false, regexp.MustCompile(`^\(initramfs\) ?|Dropping to a shell!|^dracut:/# |^Entering emergency mode\. Exit the shell to continue\.|^initramfs emergency shell|^\[rootfs [^\]]*\]# `)},
+	{BootLoader, false, regexp.MustCompile(`^grub rescue> |^grub> |^Entering rescue mode\.\.\.`)},
+	{NothingBoot, false, regexp.MustCompile(`^No bootable device\.|No bootable option or device was found|^Shell> |^UEFI Interactive Shell|^! No virtio device found|^E3405: |^No bootable medium`)},
+	{Passphrase, false, regexp.MustCompile(`Please enter passphrase for disk |^Enter passphrase for |^Please unlock disk `)},
+}
+
+// detect tells if a line is a sign of failure.
+func detect(line string, session bool) *Failure {
+	for _, s := range signs {
+		if session && !s.sure {
+			continue
+		}
+		if s.re.MatchString(line) {
+			return &Failure{Kind: s.kind, Line: strings.TrimSpace(line)}
+		}
+	}
+	return nil
+}
