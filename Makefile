@@ -1,0 +1,54 @@
+# make image   install what is missing, build the command and the example image
+# make test    every test, including boots of the example image in QEMU
+# make lint    formatting, vet, staticcheck, shellcheck
+# make bench   times beside the hand-made pipeline (docs/performance.md)
+
+GO ?= go
+# The agent drops privileges for all its threads, which needs a program without cgo.
+export CGO_ENABLED = 0
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: all build deps image test unit-test image-test lint bench reference clean
+
+all: build
+
+build:
+	$(GO) build -trimpath -o bin/osbuild-star ./cmd/osbuild-star
+
+deps:
+	scripts/install-deps
+
+image: deps build
+	bin/osbuild-star build //images:debian12
+	@echo
+	@echo "The disk:           out/images/debian12/disk.qcow2"
+	@echo "Start it:           bin/osbuild-star boot //images:debian12"
+	@echo "Log in by ssh:      bin/osbuild-star boot --ssh //images:debian12"
+	@echo "On its console:     user debian, password debian"
+
+test: deps build unit-test image-test
+
+unit-test:
+	$(GO) test -timeout 30m -p 2 ./...
+
+# Builds //images:debian12 in its own build root and on the host, and boots what the
+# image tests say: BIOS and UEFI.
+image-test: build
+	bin/osbuild-star build //images/...
+	bin/osbuild-star test //images/...
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	shellcheck scripts/* .ci/run bench/*.sh
+
+bench: deps build
+	bench/run.sh
+
+# The reference page is made from the tables that the program checks rule files by.
+reference: build
+	bin/osbuild-star reference > docs/reference.md
+
+clean:
+	rm -rf bin out
