@@ -42,11 +42,8 @@ func (v *environment) onClose(f func() error) { v.undo = append(v.undo, f) }
 func (v *environment) open() (*arguments, []buildroot.Mount, error) {
 	args := &arguments{
 		Tree: insideTree, Paths: stages.PathsArg{Devices: "/dev", Inputs: insideInputs, Mounts: insideMounts},
-		Options: v.stage.Options, Inputs: map[string]stages.InputArg{},
+		Options: v.stage.OptionsJSON(), Inputs: map[string]stages.InputArg{},
 		Devices: map[string]stages.DeviceArg{}, Mounts: map[string]stages.MountArg{},
-	}
-	if args.Options == nil {
-		args.Options = map[string]any{}
 	}
 	for _, d := range []string{"inputs", "mounts"} {
 		if err := os.MkdirAll(filepath.Join(v.dir, d), 0o755); err != nil {

@@ -2,7 +2,7 @@
 //
 // A stage's key is a digest of its ID, which says what it is asked to do, and of
 // all that the ID leaves out and that changes what comes out: the program's
-// revision, the runner, the devices, the architecture, and the keys of the tree
+// revision, the runner, the devices, the order of options, the architecture, and the keys of the tree
 // below it, of its build root and of the trees it reads.
 package engine
 
@@ -107,7 +107,7 @@ func (pl *plan) makeKeys(all map[string]*plan) error {
 		pl.inputs = append(pl.inputs, reads)
 		sortStrings(inputKeys)
 		prev = digest(keyVersion, pl.ids.Stage(pl.p, i), fmt.Sprintf("%s %d", native.Name, native.Revision),
-			fmt.Sprintf("%s %d", r.Name, r.Revision), build, arch, s.Devices, inputKeys, prev)
+			fmt.Sprintf("%s %d", r.Name, r.Revision), build, arch, s.Devices, string(s.Text), inputKeys, prev)
 		now := native.InPlace || len(s.Devices) > 0
 		if n := len(pl.steps); n > 0 && now && inPlace {
 			pl.steps[n-1].to, pl.steps[n-1].key = i+1, prev

@@ -36,7 +36,7 @@ const maxTail = 64 << 10
 type arguments struct {
 	Tree    string                      `json:"tree"`
 	Paths   stages.PathsArg             `json:"paths"`
-	Options map[string]any              `json:"options"`
+	Options json.RawMessage             `json:"options"`
 	Inputs  map[string]stages.InputArg  `json:"inputs"`
 	Devices map[string]stages.DeviceArg `json:"devices"`
 	Mounts  map[string]stages.MountArg  `json:"mounts"`

@@ -10,18 +10,27 @@
 // not changed any more.
 package manifest
 
+import (
+	"bytes"
+	"encoding/json"
+)
+
 // Manifest is a whole plan: pipelines in an order in which each refers only to
 // earlier ones, and the sources that they read.
 type Manifest struct {
 	Pipelines []*Pipeline
 	Sources   map[string]*Source // by source type, e.g. "org.osbuild.curl"
 	Metadata  map[string]any     // upstream's "metadata" member, carried through
+
+	// V1 says that the manifest was read from a document of version 1: results and
+	// [Manifest.Inspect] answer in that form.
+	V1 bool
 }
 
 // Pipeline is a sequence of stages that makes one tree.
 type Pipeline struct {
 	Name        string
-	Build       *BuildRoot // nil: the host is the build root
+	Build       *BuildRoot // nil: the host is the build root; see [IDs.Build]
 	Stages      []*Stage
 	SourceEpoch *int64 // seconds since 1970; newer time stamps are clamped to it
 	Arch        string // architecture of the tree ("x86_64"); "" is the host's
@@ -34,8 +43,8 @@ type Pipeline struct {
 // BuildRoot is the environment the stages of a pipeline run in: a runner and the
 // tree that it belongs to.
 type BuildRoot struct {
-	Runner   string // e.g. "org.osbuild.debian12"
-	Pipeline string // the name of the pipeline that makes the tree
+	Runner   string // e.g. "org.osbuild.debian12"; "" is the host's runner
+	Pipeline string // the name of the pipeline that makes the tree; "" is the host's tree
 	Var      string // directory that backs /var, "" for the default
 }
 
@@ -47,6 +56,15 @@ type Stage struct {
 	Devices map[string]*Device
 	Mounts  []*Mount
 	Origin  Origin // where in the rule files it was made; not part of its identity
+
+	// Text is the JSON of Options in the order in which it was written, when that is
+	// not the order of the names: several stages do things in the order in which
+	// they are told. It is compact, and no part of the ID.
+	Text json.RawMessage
+
+	// Assembler marks the last step of a version 1 document: its program is among
+	// upstream's assemblers, not its stages.
+	Assembler bool
 }
 
 // Origin is a position in a rule file.
@@ -112,4 +130,26 @@ func (m *Manifest) Pipeline(name string) *Pipeline {
 		}
 	}
 	return nil
+}
+
+// SetText keeps the order of a stage's options, given as JSON. It is left out when
+// it says no more than Options.
+func (s *Stage) SetText(text []byte) {
+	s.Text = nil
+	order := orderOf(text)
+	if len(s.Options) == 0 || order == nil {
+		return
+	}
+	sorted := appendJSON(nil, plainMap(s.Options))
+	if written := appendJSON(nil, arranged(plainMap(s.Options), "", order)); !bytes.Equal(written, sorted) {
+		s.Text = written
+	}
+}
+
+// OptionsJSON is what a stage is given as its options.
+func (s *Stage) OptionsJSON() json.RawMessage {
+	if s.Text != nil {
+		return s.Text
+	}
+	return appendJSON(nil, plainMap(object(s.Options)))
 }

@@ -126,21 +126,11 @@ func runLock(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	sets, err := s.resolve(a.ctx, reqs)
+	sets, err := s.resolveWith(a.ctx, reqs, lock.Options{Locked: a.locked, Update: a.cfg.update, Prune: all && a.cfg.update})
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(s.ws.Root, lockName)
-	if all && a.cfg.update {
-		f, err := lock.Open(path)
-		if err != nil {
-			return err
-		}
-		f.Keep(reqs)
-		if err := f.Save(); err != nil {
-			return err
-		}
-	}
 	packages := map[string]manifest.Package{}
 	for _, set := range sets {
 		for _, p := range set {

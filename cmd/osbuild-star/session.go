@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -183,10 +184,10 @@ func (s *session) spreadTargets(m *manifest.Manifest) {
 
 // resolve answers package requests from the lock, and what it lacks by apt.
 func (s *session) resolve(ctx context.Context, reqs []*manifest.PackageRequest) ([][]manifest.Package, error) {
-	return s.resolveWith(ctx, reqs, s.a.cfg.update)
+	return s.resolveWith(ctx, reqs, lock.Options{Locked: s.a.locked})
 }
 
-func (s *session) resolveWith(ctx context.Context, reqs []*manifest.PackageRequest, update bool) ([][]manifest.Package, error) {
+func (s *session) resolveWith(ctx context.Context, reqs []*manifest.PackageRequest, opts lock.Options) ([][]manifest.Package, error) {
 	f, err := lock.Open(filepath.Join(s.ws.Root, lockName))
 	if err != nil {
 		return nil, err
@@ -195,24 +196,28 @@ func (s *session) resolveWith(ctx context.Context, reqs []*manifest.PackageReque
 	if err != nil {
 		return nil, err
 	}
+	r := &apt.Resolver{CacheDir: filepath.Join(dir, "apt"), Known: f.Lookup}
+	opts.Place = r.Place
 	byApt := func(ctx context.Context, reqs []*manifest.PackageRequest) ([][]manifest.Package, error) {
-		if missing := apt.Preflight(); len(missing) > 0 {
-			e := &missingError{}
-			for _, m := range missing {
-				e.missing = append(e.missing, engine.Missing{What: m, Why: "to resolve package sets", Package: m})
+		var missing missingError
+		for _, tool := range []string{"apt-get", "apt-cache", "dpkg"} {
+			if _, err := exec.LookPath(tool); err != nil {
+				missing.missing = append(missing.missing, engine.Missing{What: tool, Why: "to resolve package sets"})
 			}
-			return nil, e
 		}
-		if err := s.watch("resolve"); err != nil {
+		if len(missing.missing) > 0 {
+			return nil, &missing
+		}
+		if err := s.watch("build"); err != nil {
 			return nil, err
 		}
 		span := s.span.Start(monitor.Event{Category: monitor.CatResolve, Name: "resolve packages"})
-		r := &apt.Resolver{CacheDir: filepath.Join(dir, "apt"), Span: span}
+		r.Span = span
 		out, err := r.Resolve(ctx, reqs)
 		span.End(err)
 		return out, err
 	}
-	return lock.Resolve(ctx, f, lock.Options{Locked: s.a.locked, Update: update}, byApt, apt.Mirror, reqs)
+	return lock.Resolve(ctx, f, opts, byApt, r.Mirror, reqs)
 }
 
 // openStore opens the store, once.
