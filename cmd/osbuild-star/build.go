@@ -61,7 +61,7 @@ func runBuild(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(targets)
+	plan, err := s.planToBuild(targets, nothingMore)
 	if err != nil {
 		return err
 	}

@@ -70,18 +70,23 @@ func runBoot(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(targets)
+	cfg := vm.Config{
+		Firmware: a.cfg.firmware, Memory: a.cfg.memory, CPUs: a.cfg.cpus, Accel: a.cfg.accel, Network: true, SSH: a.cfg.ssh,
+	}
+	more := func(plan *builtins.Plan) []engine.Missing {
+		if len(plan.Artifacts) > 0 {
+			cfg.Arch = plan.Artifacts[0].Arch
+		}
+		return vmMissing(cfg)
+	}
+	plan, err := s.planToBuild(targets, more)
 	if err != nil {
 		return err
 	}
 	if len(plan.Artifacts) != 1 {
 		return usagef("boot", "%s names %d images, and boot starts one", label, len(plan.Artifacts))
 	}
-	cfg := vm.Config{
-		Firmware: a.cfg.firmware, Arch: plan.Artifacts[0].Arch, Memory: a.cfg.memory, CPUs: a.cfg.cpus,
-		Accel: a.cfg.accel, Network: true, SSH: a.cfg.ssh,
-	}
-	if err := s.preflight(plan, []string{plan.Artifacts[0].Pipeline}, vmMissing(cfg)); err != nil {
+	if err := s.preflight(plan, []string{plan.Artifacts[0].Pipeline}, more(plan)); err != nil {
 		return err
 	}
 	images, _, err := s.build(plan)
@@ -169,31 +174,34 @@ func runTest(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(targets)
+	type run struct {
+		test builtins.Test
+		fw   string
+	}
+	var runs []run
+	more := func(plan *builtins.Plan) []engine.Missing {
+		var missing []engine.Missing
+		runs = nil
+		for _, t := range plan.Tests {
+			for _, fw := range firmwares(t, a.cfg.firmware) {
+				runs = append(runs, run{t, fw})
+				missing = append(missing, vmMissing(vm.Config{Firmware: fw, Arch: t.Arch})...)
+			}
+		}
+		slices.SortFunc(missing, func(x, y engine.Missing) int { return cmp.Compare(x.What, y.What) })
+		return slices.Compact(missing)
+	}
+	plan, err := s.planToBuild(targets, more)
 	if err != nil {
 		return err
 	}
 	if len(plan.Tests) == 0 {
 		return &noTests{strings.Join(args, " ")}
 	}
-	type run struct {
-		test builtins.Test
-		fw   string
-	}
-	var runs []run
-	var names []string
-	var missing []engine.Missing
-	for _, t := range plan.Tests {
-		for _, fw := range firmwares(t, a.cfg.firmware) {
-			runs = append(runs, run{t, fw})
-			missing = append(missing, vmMissing(vm.Config{Firmware: fw, Arch: t.Arch})...)
-		}
-		if !slices.Contains(names, t.ImagePipeline) {
-			names = append(names, t.ImagePipeline)
-		}
-	}
-	slices.SortFunc(missing, func(x, y engine.Missing) int { return cmp.Compare(x.What, y.What) })
-	if err := s.preflight(plan, names, slices.Compact(missing)); err != nil {
+	// Images that are among the targets are not built for it, only those that tests
+	// are about.
+	names := pipelinesOf(&builtins.Plan{Tests: plan.Tests})
+	if err := s.preflight(plan, names, more(plan)); err != nil {
 		return err
 	}
 	e, err := s.engine()

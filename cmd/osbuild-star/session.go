@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/builtins"
@@ -37,6 +38,10 @@ type session struct {
 	events  *os.File
 	eng     *engine.Engine
 	st      *store.Store
+
+	// early, when it is set, is asked what the host lacks before packages are
+	// resolved, which can take a while.
+	early func() error
 
 	targets map[string]string // pipeline → label
 	local   map[string]string // checksum → file of the workspace
@@ -208,6 +213,11 @@ func (s *session) resolveWith(ctx context.Context, reqs []*manifest.PackageReque
 		if len(missing.missing) > 0 {
 			return nil, &missing
 		}
+		if s.early != nil {
+			if err := s.early(); err != nil {
+				return nil, err
+			}
+		}
 		if err := s.watch("build"); err != nil {
 			return nil, err
 		}
@@ -284,6 +294,39 @@ func fetcher(st *store.Store, local func() map[string]string) func(context.Conte
 	}
 }
 
+// planToBuild is plan for the verbs that build. What the host lacks is found out
+// before packages are resolved: the stages are the same whatever the sets have in
+// them.
+func (s *session) planToBuild(targets []rulefile.Target, more func(*builtins.Plan) []engine.Missing) (*builtins.Plan, error) {
+	s.early = func() error {
+		empty := func(_ context.Context, reqs []*manifest.PackageRequest) ([][]manifest.Package, error) {
+			return make([][]manifest.Package, len(reqs)), nil
+		}
+		plan, err := s.project.Plan(s.a.ctx, targets, empty)
+		if err != nil {
+			return nil // it will be told when it is planned in earnest
+		}
+		return s.preflight(plan, pipelinesOf(plan), more(plan))
+	}
+	defer func() { s.early = nil }()
+	return s.plan(targets)
+}
+
+// pipelinesOf are the pipelines that the artifacts and tests of a plan need.
+func pipelinesOf(plan *builtins.Plan) []string {
+	var names []string
+	for _, a := range plan.Artifacts {
+		names = append(names, a.Pipeline)
+	}
+	for _, t := range plan.Tests {
+		names = append(names, t.ImagePipeline)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func nothingMore(*builtins.Plan) []engine.Missing { return nil }
+
 // preflight checks what pipelines need of the host, and says all of it at once.
 func (s *session) preflight(plan *builtins.Plan, pipelines []string, more []engine.Missing) error {
 	e, err := s.engine()
@@ -312,14 +355,7 @@ func (s *session) build(plan *builtins.Plan) ([]built, *engine.Result, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var names []string
-	seen := map[string]bool{}
-	for _, a := range plan.Artifacts {
-		if !seen[a.Pipeline] {
-			seen[a.Pipeline] = true
-			names = append(names, a.Pipeline)
-		}
-	}
+	names := pipelinesOf(&builtins.Plan{Artifacts: plan.Artifacts})
 	if len(names) == 0 {
 		return nil, &engine.Result{}, nil
 	}

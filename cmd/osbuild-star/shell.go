@@ -44,7 +44,7 @@ func runShell(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	plan, err := s.plan(targets)
+	plan, err := s.planToBuild(targets, nothingMore)
 	if err != nil {
 		return err
 	}
