@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -99,40 +100,51 @@ func (c *Context) TreePath(p string) string { return filepath.Join(c.Tree, path.
 // Locate turns a location of upstream's form into a path: "tree:///etc/hosts",
 // "input://NAME/FILE", "mount://NAME/PATH"; without a scheme it is in the tree. A
 // trailing slash is kept as "/.", which copying programs take as "the contents".
+// Links are not followed here: see [Context.ResolveLocation].
 func (c *Context) Locate(loc string) (string, error) {
-	root, p := c.Tree, loc
-	if scheme, rest, ok := strings.Cut(loc, "://"); ok {
-		name, sub, _ := strings.Cut(rest, "/")
-		p = "/" + sub
-		switch scheme {
-		case "tree":
-			if name != "" {
-				return "", Errorf("location %q: tree:// takes no name, write tree:///%s", loc, rest)
-			}
-		case "mount":
-			root = c.Paths.Mounts
-			if name != "" {
-				m, ok := c.Mounts[name]
-				if !ok {
-					return "", Errorf("location %q: the stage has no mount %q", loc, name)
-				}
-				root = m.Path
-			}
-		case "input":
-			in, ok := c.Inputs[name]
-			if !ok {
-				return "", Errorf("location %q: the stage has no input %q", loc, name)
-			}
-			root = in.Path
-		default:
-			return "", Errorf("location %q: unknown scheme %q (tree, mount, input)", loc, scheme)
-		}
+	root, p, err := c.locate(loc)
+	if err != nil {
+		return "", err
 	}
 	out := filepath.Join(root, path.Clean("/"+p))
 	if strings.HasSuffix(p, "/") {
 		out += "/."
 	}
 	return out, nil
+}
+
+// locate splits a location into the directory that its scheme stands for and the
+// path below that.
+func (c *Context) locate(loc string) (root, p string, err error) {
+	scheme, rest, ok := strings.Cut(loc, "://")
+	if !ok {
+		return c.Tree, loc, nil
+	}
+	name, sub, slash := strings.Cut(rest, "/")
+	if !slash {
+		return "", "", Errorf("location %q: no path; write %s/ for the directory itself", loc, loc)
+	}
+	switch scheme {
+	case "tree":
+		if name != "" {
+			return "", "", Errorf("location %q: tree:// takes no name, write tree:///%s", loc, rest)
+		}
+		root = c.Tree
+	case "mount":
+		root = c.Paths.Mounts
+		if name != "" {
+			if root = c.Mounts[name].Path; root == "" {
+				return "", "", Errorf("location %q: the stage has no mount %q", loc, name)
+			}
+		}
+	case "input":
+		if root = c.Inputs[name].Path; root == "" {
+			return "", "", Errorf("location %q: the stage has no input %q", loc, name)
+		}
+	default:
+		return "", "", Errorf("location %q: unknown scheme %q (tree, mount, input)", loc, scheme)
+	}
+	return root, "/" + sub, nil
 }
 
 // Run starts a program of the build root, with its output in the log, and waits
@@ -170,7 +182,11 @@ func (c *Context) ChrootCmd(name string, args ...string) *exec.Cmd {
 	cmd.Path, cmd.Args, cmd.Err = name, append([]string{name}, args...), nil
 	if !strings.HasPrefix(name, "/") {
 		for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-			if _, err := os.Stat(filepath.Join(c.Tree, dir, name)); err == nil {
+			at, err := c.Resolve(dir + "/" + name)
+			if err != nil {
+				continue
+			}
+			if _, err := os.Stat(at); err == nil {
 				cmd.Path = dir + "/" + name
 				break
 			}
@@ -178,7 +194,7 @@ func (c *Context) ChrootCmd(name string, args ...string) *exec.Cmd {
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.Tree}
 	cmd.Dir = "/"
-	cmd.Env, cmd.Stdout, cmd.Stderr = c.Env, c.Log, c.Log
+	cmd.Env, cmd.Stdout, cmd.Stderr = c.env(), c.Log, c.Log
 	return cmd
 }
 
@@ -186,11 +202,31 @@ func (c *Context) ChrootCmd(name string, args ...string) *exec.Cmd {
 func (c *Context) Cmd(name string, args ...string) *exec.Cmd {
 	argv := append(append(slicesClone(c.Prefix), name), args...)
 	cmd := exec.CommandContext(c.context(), argv[0], argv[1:]...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = c.Env, c.Log, c.Log
+	cmd.Env, cmd.Stdout, cmd.Stderr = c.env(), c.Log, c.Log
 	return cmd
 }
 
 func slicesClone(s []string) []string { return append([]string(nil), s...) }
+
+// env is the environment of programs: the one of the stage, in which
+// SOURCE_DATE_EPOCH says the source epoch of the pipeline, if it has one.
+func (c *Context) env() []string {
+	const epoch = "SOURCE_DATE_EPOCH="
+	if c.Meta.SourceEpoch == nil {
+		return c.Env
+	}
+	env := c.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	var out []string
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, epoch) {
+			out = append(out, kv)
+		}
+	}
+	return append(out, epoch+strconv.FormatInt(*c.Meta.SourceEpoch, 10))
+}
 
 func (c *Context) context() context.Context {
 	if c.Context == nil {
@@ -200,16 +236,28 @@ func (c *Context) context() context.Context {
 }
 
 func (c *Context) wait(cmd *exec.Cmd) error {
-	if err := cmd.Run(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
-			return &Error{
-				Msg:  fmt.Sprintf("%s is not in the build root", cmd.Args[0]),
-				Hint: "add the package that holds it to the build root",
-			}
+	return c.waitAs(cmd, strings.Join(cmd.Args, " "))
+}
+
+// waitAs is wait with a name for the command in the error: one that leaves out
+// what must not be seen in a log.
+func (c *Context) waitAs(cmd *exec.Cmd, label string) error {
+	err := cmd.Run()
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, exec.ErrNotFound) && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s: %w", label, err)
+	case cmd.SysProcAttr != nil && cmd.SysProcAttr.Chroot != "":
+		return &Error{
+			Msg:  cmd.Args[0] + " is not in the tree",
+			Hint: "add the package that holds it to the image, before this stage",
 		}
-		return fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
 	}
-	return nil
+	return &Error{
+		Msg:  cmd.Args[0] + " is not in the build root",
+		Hint: "add the package that holds it to the build root",
+	}
 }
 
 // Logf writes one line to the log of the stage.

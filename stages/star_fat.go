@@ -144,9 +144,7 @@ func runStarFAT(c *Context) error {
 	if o.Label != "" {
 		args = append(args, "-n", o.Label)
 	}
-	if bits := jsonNumber(o.FATSize); bits != "0" {
-		args = append(args, "-F", bits)
-	}
+	args = append(args, fatGeometry(jsonNumber(o.FATSize), n)...)
 	// The number of hidden sectors says where on the disk the file system begins.
 	args = append(args, "-h", fmt.Sprint(off/sectorSize), "--offset", fmt.Sprint(off/sectorSize), image, fmt.Sprint(n/1024))
 	if err := runEnv(c, fatEnviron(c), "mkfs.fat", args...); err != nil {
@@ -266,4 +264,21 @@ func (o *starFATOptions) copyFiles(c *Context, image string) error {
 		files = files[1:]
 	}
 	return nil
+}
+
+// fatGeometry says how large the entries of the table and the clusters are, for a
+// file system of n bytes; bits is "0" where the options leave it open. mkfs.fat
+// would go by the size of the whole image. From 34 MiB on it is FAT32, the one that
+// UEFI promises to read, and its clusters are as in Microsoft's table.
+func fatGeometry(bits string, n int64) []string {
+	if bits == "0" {
+		if n < 34<<20 {
+			return []string{"-F", "16"}
+		}
+		bits = "32"
+	}
+	if bits == "32" && n <= 260<<20 {
+		return []string{"-F", bits, "-s", "1"}
+	}
+	return []string{"-F", bits}
 }
