@@ -47,10 +47,12 @@ type build struct {
 	plans  map[string]*plan
 	span   *monitor.Span
 	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // of trees that are made ahead
 
 	mu      sync.Mutex
 	results map[string][]StageResult // by pipeline
 	work    map[string]*future       // by key of a step: done, or under way
+	begun   map[*plan]bool           // trees that are made ahead
 	total   int
 	done    int
 	cached  int
@@ -76,7 +78,7 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b := &build{e: e, m: m, plans: all, span: span, cancel: cancel, results: map[string][]StageResult{}, work: map[string]*future{}}
+	b := &build{e: e, m: m, plans: all, span: span, cancel: cancel, results: map[string][]StageResult{}, work: map[string]*future{}, begun: map[*plan]bool{}}
 	res := &Result{Trees: map[string]*store.Object{}}
 	finish := func(err error) (*Result, error) {
 		for _, p := range m.Pipelines {
@@ -119,6 +121,7 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 		}()
 	}
 	wg.Wait()
+	b.wg.Wait()
 	return finish(firstError(ctx, errs))
 }
 
@@ -212,8 +215,13 @@ func (b *build) tree(ctx context.Context, pl *plan) (*store.Object, error) {
 	if have == len(pl.steps)-1 {
 		return obj, nil
 	}
-	// The build root and the trees that later stages read are wanted at once, so
-	// that they are made while the first stages run.
+	// The trees that later stages read are wanted at once, so that they are made
+	// while the first stages run.
+	for i := have + 2; i < len(pl.steps); i++ {
+		for _, q := range pl.needs(pl.steps[i]) {
+			b.ahead(ctx, q)
+		}
+	}
 	for i := have + 1; i < len(pl.steps); i++ {
 		st := pl.steps[i]
 		var err error
@@ -223,6 +231,25 @@ func (b *build) tree(ctx context.Context, pl *plan) (*store.Object, error) {
 		}
 	}
 	return obj, nil
+}
+
+// ahead makes the tree of a pipeline in the background. A failure ends the build:
+// whoever wants the tree would come to it later.
+func (b *build) ahead(ctx context.Context, q *plan) {
+	b.mu.Lock()
+	begun := b.begun[q]
+	b.begun[q] = true
+	b.mu.Unlock()
+	if begun {
+		return
+	}
+	b.wg.Add(1)
+	go func() {
+		defer b.wg.Done()
+		if _, err := b.tree(ctx, q); err != nil {
+			b.cancel(err)
+		}
+	}()
 }
 
 // step makes the tree of one step, or waits for the one that is making it.
@@ -253,19 +280,11 @@ func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Obje
 		if err != nil {
 			return nil, err
 		}
-		return b.execute(ctx, pl, st, base, map[*plan]*store.Object{from: obj})
+		obj, err = b.execute(ctx, pl, st, base, map[*plan]*store.Object{from: obj})
+		b.progress(st)
+		return obj, err
 	}
-	var needed []*plan
-	if pl.build != nil {
-		needed = append(needed, pl.build)
-	}
-	for i := st.from; i < st.to; i++ {
-		for _, qs := range pl.inputs[i] {
-			needed = append(needed, qs...)
-		}
-	}
-	slices.SortFunc(needed, func(a, b *plan) int { return cmp.Compare(a.p.Name, b.p.Name) })
-	needed = slices.Compact(needed)
+	needed := pl.needs(st)
 	trees := map[*plan]*store.Object{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -296,12 +315,36 @@ func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Obje
 		return nil, context.Cause(ctx)
 	}
 	obj, err := b.execute(ctx, pl, st, base, trees)
+	b.progress(st)
+	return obj, err
+}
+
+// progress tells that a step is over.
+func (b *build) progress(st step) {
 	b.mu.Lock()
 	b.done += st.to - st.from
 	done, total := b.done, b.total
 	b.mu.Unlock()
 	b.span.Progress(int64(done), int64(max(total, done)), "stages")
-	return obj, err
+}
+
+// needs are the pipelines whose trees a step needs: its build root, unless nothing
+// runs in it, and what its stages read.
+func (pl *plan) needs(st step) []*plan {
+	if from := pl.adopted(st); from != nil {
+		return []*plan{from}
+	}
+	var out []*plan
+	if pl.build != nil {
+		out = append(out, pl.build)
+	}
+	for i := st.from; i < st.to; i++ {
+		for _, qs := range pl.inputs[i] {
+			out = append(out, qs...)
+		}
+	}
+	slices.SortFunc(out, func(a, b *plan) int { return cmp.Compare(a.p.Name, b.p.Name) })
+	return slices.Compact(out)
 }
 
 func (b *build) target(pipeline string) string {
@@ -330,8 +373,9 @@ func (pl *plan) adopted(st step) *plan {
 	to, _ := path["to"].(string)
 	for name, in := range s.Inputs {
 		whole := len(path) == 2 && from == "input://"+name+"/" && (to == "tree:///" || to == "/" || to == "tree://")
-		if whole && in.Type == "org.osbuild.tree" && len(in.Options) == 0 && len(pl.inputs[0][name]) == 1 {
-			return pl.inputs[0][name][0]
+		reads := pl.inputs[0][name]
+		if whole && in.Type == "org.osbuild.tree" && len(in.Options) == 0 && len(reads) == 1 && len(reads[0].steps) > 0 {
+			return reads[0]
 		}
 	}
 	return nil

@@ -53,7 +53,14 @@ func (v *environment) openDevices(args *arguments) (map[string]*buildroot.Loop, 
 		err := v.b.e.space.Do(func() error {
 			file, err := buildroot.InRoot(v.tree, path.Clean("/"+o.Filename))
 			if err != nil {
-				return fmt.Errorf("device %q: the tree has no file %q: %w", name, o.Filename, err)
+				var pe *os.PathError
+				if errors.As(err, &pe) {
+					err = pe.Err
+				}
+				return &stages.Error{
+					Msg:  fmt.Sprintf("device %q: file %q of the tree: %v", name, o.Filename, err),
+					Hint: "make the file in a stage before, such as org.osbuild.truncate",
+				}
 			}
 			l, err = buildroot.OpenLoop(buildroot.LoopConfig{
 				File: file, Offset: o.Start * o.SectorSize, Size: o.Size * o.SectorSize,

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +26,9 @@ import (
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
+	"golang.org/x/sys/unix"
 )
 
 // Config says what an engine works with.
@@ -202,6 +205,9 @@ func (r *root) close(e *Engine) error {
 
 // buildRoot returns the running build root for that runner and tree (nil: the
 // host's).
+//
+// One that could not be started, or whose container was ended from outside, is not
+// kept: the next call starts another.
 func (e *Engine) buildRoot(ctx context.Context, runner string, tree *store.Object, parent *monitor.Span) (*buildroot.BuildRoot, error) {
 	key := runner + "\x00"
 	if tree != nil {
@@ -209,19 +215,33 @@ func (e *Engine) buildRoot(ctx context.Context, runner string, tree *store.Objec
 	}
 	e.mu.Lock()
 	r := e.roots[key]
+	var dead *root
+	if r != nil && r.br != nil && !r.br.Alive() {
+		r, dead = nil, r
+	}
 	if r == nil {
 		r = &root{}
 		e.roots[key] = r
 	}
 	e.mu.Unlock()
+	if dead != nil {
+		// It ended for a reason that its last program told.
+		_ = dead.close(e)
+	}
 	r.once.Do(func() {
 		name := "host"
 		if tree != nil {
 			name = "buildroot"
 		}
 		span := parent.Start(monitor.Event{Category: monitor.CatPhase, Name: "start " + name + " (" + runner + ")"})
-		r.br, r.err = e.openRoot(ctx, r, runner, tree)
-		span.End(r.err)
+		br, err := e.openRoot(ctx, r, runner, tree)
+		e.mu.Lock()
+		r.br, r.err = br, err
+		if err != nil && e.roots[key] == r {
+			delete(e.roots, key)
+		}
+		e.mu.Unlock()
+		span.End(err)
 	})
 	return r.br, r.err
 }
@@ -241,18 +261,39 @@ func (e *Engine) openRoot(ctx context.Context, r *root, runner string, tree *sto
 		}
 		r.tree = at
 	}
-	// A first build that is interrupted must not leave a half-open root behind for
-	// the next one: the context bounds the start only.
-	return buildroot.Open(ctx, buildroot.Config{
+	// The context bounds the start only.
+	br, err := buildroot.Open(ctx, buildroot.Config{
 		Space: e.space, Tree: at, Runner: runner, Work: e.work.Path, Var: e.cfg.Var, Agent: e.cfg.Agent,
 	})
+	if err != nil && tree != nil {
+		err = errors.Join(err, e.space.Do(func() error { return buildroot.Unmount(at) }))
+		r.tree = ""
+	}
+	return br, err
 }
 
-// hintOf finds the hint of an error that came from the agent.
-func hintOf(err error) string {
+// hint finds what can be done about a stage that failed: what it says itself, and
+// else what the end of its output is known to mean.
+func (e *Engine) hint(err error, output string) string {
 	var we *wire.Error
-	if errors.As(err, &we) {
+	var se *stages.Error
+	var he *HostError
+	switch {
+	case errors.As(err, &we) && we.Hint != "":
 		return we.Hint
+	case errors.As(err, &se) && se.Hint != "":
+		return se.Hint
+	case errors.As(err, &he):
+		return he.Hint
+	}
+	text := strings.ToLower(output)
+	if err != nil {
+		text += strings.ToLower(err.Error())
+	}
+	var st unix.Statfs_t
+	if strings.Contains(text, "no space left on device") && unix.Statfs(e.cfg.Store.Dir, &st) == nil {
+		return fmt.Sprintf("the store %s has %s free: free some, or use another place: --store DIR",
+			e.cfg.Store.Dir, monitor.Bytes(int64(st.Bavail)*st.Bsize))
 	}
 	return ""
 }

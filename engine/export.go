@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +28,8 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 		return fmt.Errorf("exporting: %w", err)
 	}
 	parent := filepath.Dir(dir)
-	tmp, err := scratch.New(parent, "."+filepath.Base(dir)+".")
+	// The name is nobody else's: what has it, and no owner, is removed.
+	tmp, err := scratch.New(parent, ".osbuild-star-export.")
 	if err != nil {
 		return fmt.Errorf("exporting: %w", err)
 	}
@@ -74,67 +74,15 @@ func copyTreeContext(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// Find returns where the file of that path in the tree of an object is: in the
-// uppermost layer that has it. Only regular files are found.
-func Find(o *store.Object, path string) (string, error) {
-	dirs := o.LayerDirs()
-	for i := len(dirs) - 1; i >= 0; i-- {
-		p := filepath.Join(dirs[i], filepath.Clean("/"+path))
-		st, err := os.Lstat(p)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		if !st.Mode().IsRegular() {
-			return "", fmt.Errorf("%s is no regular file", path)
-		}
-		return p, nil
-	}
-	return "", &fs.PathError{Op: "find", Path: path, Err: fs.ErrNotExist}
-}
-
-// Files lists the regular files of a small tree (an artifact), by their paths.
-func (e *Engine) Files(o *store.Object) ([]string, error) {
-	seen := map[string]bool{}
-	var out []string
-	for _, dir := range o.LayerDirs() {
-		err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			rel, err := filepath.Rel(dir, p)
-			if err == nil && d.Type().IsRegular() && !seen[rel] {
-				seen[rel] = true
-				out = append(out, filepath.ToSlash(rel))
-			}
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	// A file of a lower layer can be gone in an upper one.
-	kept := out[:0]
-	for _, p := range out {
-		if _, err := Find(o, p); err == nil {
-			kept = append(kept, p)
-		}
-	}
-	sortStrings(kept)
-	return kept, nil
-}
-
 // ExportFile puts a file of an object at dest, whole or not at all: by reflink or
 // hard link where the file system allows it, and else as a copy. A file that is
 // there already as it should be is left alone; changed tells.
 func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest string) (changed bool, err error) {
-	from, err := Find(o, path)
+	f, err := layers(o.LayerDirs()).find(path)
 	if err != nil {
 		return false, err
 	}
-	if sameFile(o, from, dest) {
+	if sameFile(o, f, dest) {
 		return false, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
@@ -143,21 +91,14 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 	tmp := filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d.new", filepath.Base(dest), os.Getpid()))
 	os.Remove(tmp)
 	defer os.Remove(tmp)
-	copied := true
-	if err := reflink(from, tmp); err != nil {
-		if err := os.Link(from, tmp); err == nil {
-			copied = false
-			if err := o.RecordLink(from); err != nil {
-				return false, fmt.Errorf("exporting: %w", err)
-			}
-		} else if out, err := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", from, tmp).CombinedOutput(); err != nil {
-			if ctx.Err() != nil {
-				return false, context.Cause(ctx)
-			}
-			return false, fmt.Errorf("exporting to %s: %w: %s", dest, err, strings.TrimSpace(string(out)))
+	linked, err := exportTo(ctx, o, f, tmp)
+	if err != nil {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
 		}
+		return false, fmt.Errorf("exporting to %s: %w", dest, err)
 	}
-	if copied {
+	if !linked {
 		// A file system without such attributes costs another copy next time.
 		_ = unix.Lsetxattr(tmp, exportedFrom, []byte(o.Key), 0)
 	}
@@ -167,14 +108,36 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 	return true, nil
 }
 
+// exportTo makes a file at tmp, which must not exist, of the file f.
+func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked bool, err error) {
+	if err := reflink(f.data, tmp); err != nil {
+		// A link has the mode and times that the data have.
+		if f.meta == f.data && os.Link(f.data, tmp) == nil {
+			return true, o.RecordLink(f.data)
+		}
+		out, err := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", f.data, tmp).CombinedOutput()
+		if err != nil {
+			return false, fmt.Errorf("cp: %w: %s", err, strings.TrimSpace(string(out)))
+		}
+	}
+	st, err := os.Stat(f.meta)
+	if err != nil {
+		return false, err
+	}
+	if err := os.Chmod(tmp, st.Mode().Perm()); err != nil {
+		return false, err
+	}
+	return false, os.Chtimes(tmp, st.ModTime(), st.ModTime())
+}
+
 // exportedFrom is the extended attribute of an exported copy that names the object
 // it is of. Size and time would not do: times are clamped to the source epoch.
 const exportedFrom = "user.osbuild-star.object"
 
-// sameFile tells whether dest is from by a hard link, or a copy of it that nobody
-// wrote to.
-func sameFile(o *store.Object, from, dest string) bool {
-	a, err := os.Stat(from)
+// sameFile tells whether dest is f by a hard link, or a copy of it that nobody wrote
+// to.
+func sameFile(o *store.Object, f found, dest string) bool {
+	a, err := os.Stat(f.meta)
 	if err != nil {
 		return false
 	}
@@ -209,17 +172,14 @@ func reflink(from, dest string) error {
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil {
-		err = os.Chtimes(dest, st.ModTime(), st.ModTime())
-	}
 	if err != nil {
 		os.Remove(dest)
 	}
 	return err
 }
 
-// copyRootAttrs gives a new upper directory the owner and mode of the root of the
-// layers below it.
+// copyRootAttrs makes a new upper directory the like of the root of the layers below
+// it, which it hides: owner, mode, extended attributes and times.
 func copyRootAttrs(layers []string, upper string) error {
 	var st unix.Stat_t
 	top := layers[len(layers)-1]
@@ -231,6 +191,42 @@ func copyRootAttrs(layers []string, upper string) error {
 	}
 	if err := unix.Chmod(upper, st.Mode&0o7777); err != nil {
 		return &os.PathError{Op: "chmod", Path: upper, Err: err}
+	}
+	if err := copyXattrs(top, upper); err != nil {
+		return err
+	}
+	if err := unix.UtimesNanoAt(unix.AT_FDCWD, upper, []unix.Timespec{st.Atim, st.Mtim}, 0); err != nil {
+		return &os.PathError{Op: "utimensat", Path: upper, Err: err}
+	}
+	return nil
+}
+
+// copyXattrs copies the extended attributes of a directory, without what overlayfs
+// notes there.
+func copyXattrs(from, to string) error {
+	n, err := unix.Llistxattr(from, nil)
+	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
+		return nil
+	}
+	names := make([]byte, n)
+	if err == nil {
+		n, err = unix.Llistxattr(from, names)
+	}
+	if err != nil {
+		return &os.PathError{Op: "listxattr", Path: from, Err: err}
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
+		if strings.HasPrefix(name, "trusted.overlay.") {
+			continue
+		}
+		value := make([]byte, 64<<10) // the kernel's limit
+		n, err := unix.Lgetxattr(from, name, value)
+		if err != nil {
+			return &os.PathError{Op: "getxattr " + name, Path: from, Err: err}
+		}
+		if err := unix.Lsetxattr(to, name, value[:n], 0); err != nil {
+			return &os.PathError{Op: "setxattr " + name, Path: to, Err: err}
+		}
 	}
 	return nil
 }

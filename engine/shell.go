@@ -134,6 +134,9 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 	if base != nil {
 		o.Lower = base.LayerDirs()
 	}
+	if err := initUpper(base, o.Upper); err != nil {
+		return 0, err
+	}
 	if err := b.e.space.Do(func() error { return buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, tree) }); err != nil {
 		return 0, err
 	}

@@ -27,7 +27,7 @@ const (
 
 // maxLayers is the length at which a chain is made one layer again: well below
 // what one overlay mount takes.
-const maxLayers = 200
+var maxLayers = 200
 
 // maxTail bounds how much output of a stage is kept.
 const maxTail = 64 << 10
@@ -66,11 +66,8 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 			return nil, err
 		}
 	}
-	if base != nil {
-		// The root of the tree keeps what its owner and mode were.
-		if err := copyRootAttrs(base.LayerDirs(), upper); err != nil {
-			return nil, err
-		}
+	if err := initUpper(base, upper); err != nil {
+		return nil, err
 	}
 	began := time.Now()
 	overlay := buildroot.Overlay{Upper: upper, Work: work}
@@ -123,10 +120,20 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	return b.e.cfg.Store.Commit(info, base, upper)
 }
 
+// initUpper gives the directory that takes the changes of a step the attributes of
+// the root of the tree: those that it had, and to begin with those of any root,
+// whatever umask the caller has.
+func initUpper(base *store.Object, upper string) error {
+	if base != nil {
+		return copyRootAttrs(base.LayerDirs(), upper)
+	}
+	return os.Chmod(upper, 0o755)
+}
+
 // flatten copies the view of a chain and one more layer into a directory.
 func (b *build) flatten(base *store.Object, upper, dir, at string) (string, error) {
 	flat, view := filepath.Join(dir, "flat"), filepath.Join(at, "flat")
-	for _, d := range []string{flat, view} {
+	for _, d := range []string{flat, view} { // cp gives flat the attributes of view
 		if err := os.Mkdir(d, 0o755); err != nil {
 			return "", err
 		}
@@ -171,7 +178,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	fail := func(err error) error {
 		return &StageError{
 			Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name),
-			Msg: err.Error(), Err: err,
+			Msg: err.Error(), Hint: b.e.hint(err, ""), Err: err,
 		}
 	}
 	args, mounts, err := env.open()
@@ -218,8 +225,9 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	if r != nil {
 		se.Status, se.Signal = r.Status, r.Signal
 		if r.Err != nil {
-			se.Msg, se.Hint = r.Err.Error(), hintOf(r.Err)
+			se.Msg = r.Err.Error()
 		}
+		se.Hint = b.e.hint(r.Err, se.Output)
 	}
 	if errors.Is(err, buildroot.ErrOutput) {
 		se.Hint = "a program that waits for an answer can ask for ever"

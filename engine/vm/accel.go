@@ -18,10 +18,11 @@ import (
 // a second under KVM.
 const KVMPatience = 8 * time.Second
 
-// kvmDevice and bootIDFile are variables for the tests.
+// These are variables for the tests.
 var (
-	kvmDevice  = "/dev/kvm"
-	bootIDFile = "/proc/sys/kernel/random/boot_id"
+	kvmPatience = KVMPatience
+	kvmDevice   = "/dev/kvm"
+	bootIDFile  = "/proc/sys/kernel/random/boot_id"
 )
 
 // kvmBroken remembers for this process what kvmVerdict remembers on disk.

@@ -16,6 +16,11 @@ import (
 const (
 	keepRaw   = 4 << 20 // bytes of the raw stream
 	keepLines = 20000   // complete lines
+	keepText  = 8 << 20 // bytes in them
+
+	tailLines  = 40  // of the console, in an error
+	tailBefore = 15  // of them before a failure
+	tailMost   = 150 // but no more than that
 )
 
 // console collects. One goroutine writes, any number read.
@@ -31,13 +36,15 @@ type console struct {
 	term     lineTerm
 	lines    []string
 	lineBase int // number of lines that are no longer kept
+	lineSize int // bytes in lines
 
 	// Where waitLine goes on: the line, and how much of it was matched already.
 	atLine, atCol int
 
-	quiet   bool // a session is open: only the patterns that a command's output does not have by accident
-	failure *Failure
-	system  bool // something of a kernel or an init was seen
+	quiet    bool // a session is open: only the patterns that a command's output does not have by accident
+	failure  *Failure
+	failedAt int  // the number of its line
+	system   bool // something of a kernel or an init was seen
 
 	onLine func(string) // gets each complete line, outside the lock; may be nil
 	ready  []string     // lines for onLine
@@ -89,8 +96,12 @@ func (c *console) wake() {
 func (c *console) addLine(s string) {
 	c.inspect(s)
 	c.lines = append(c.lines, s)
-	if len(c.lines) > keepLines+keepLines/4 {
-		drop := len(c.lines) - keepLines
+	c.lineSize += len(s)
+	if len(c.lines) > keepLines+keepLines/4 || c.lineSize > keepText+keepText/4 {
+		drop := 0
+		for ; len(c.lines)-drop > keepLines || c.lineSize > keepText; drop++ {
+			c.lineSize -= len(c.lines[drop])
+		}
 		c.lines = append(c.lines[:0:0], c.lines[drop:]...)
 		c.lineBase += drop
 	}
@@ -106,7 +117,21 @@ func (c *console) inspect(line string) {
 	if c.failure != nil || line == "" {
 		return
 	}
-	c.failure = detect(line, c.quiet)
+	if c.failure = detect(line, c.quiet); c.failure != nil {
+		c.failedAt = c.lineBase + len(c.lines)
+	}
+}
+
+// story returns the end of the console for an error: so many lines, or more to
+// have what led to a failure, before the trace that a panic prints.
+func (c *console) story() string {
+	c.mu.Lock()
+	n := tailLines
+	if c.failure != nil {
+		n = max(n, min(c.lineBase+len(c.lines)-c.failedAt+tailBefore, tailMost))
+	}
+	c.mu.Unlock()
+	return c.tail(n)
 }
 
 // setQuiet is called when a session begins.

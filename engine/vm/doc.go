@@ -16,10 +16,10 @@
 // the screen is copied to the serial port, so that GRUB is seen even if it was
 // not told of it.
 //
-// The image is not written to: all writes go to a temporary overlay that is
-// gone with the machine, unless [Config.Persist] is set. The network card
-// reaches nothing but the DHCP server: no host, no Internet, unless
-// [Config.Network] is set.
+// The image is not written to: all writes go to a temporary overlay (in $TMPDIR
+// or /var/tmp) that is gone with the machine, unless [Config.Persist] is set.
+// The network card reaches nothing but the DHCP server, no host and no Internet,
+// unless [Config.Network] is set.
 //
 // # KVM or TCG
 //

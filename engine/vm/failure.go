@@ -6,6 +6,7 @@ package vm
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -109,26 +110,39 @@ const stamp = `(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? )`
 var systemRE = regexp.MustCompile(`^` + stamp + `|^Linux version |^Welcome to |^\[ *(?:OK|FAILED|DEPEND) *\] |login: ?$`)
 
 // signs of failure. Those marked sure are looked for while commands run too:
-// they are anchored so that a command does not print them by accident.
+// they are anchored so that a command does not print them by accident. A line
+// without one of the words is not looked at further.
 var signs = []struct {
-	kind FailureKind
-	sure bool
-	re   *regexp.Regexp
+	kind  FailureKind
+	sure  bool
+	words []string
+	re    *regexp.Regexp
 }{
-	{Panic, true, regexp.MustCompile(`^` + stamp + `?(?:end )?Kernel panic - not syncing`)},
-	{InitDied, true, regexp.MustCompile(`^` + stamp + `?systemd\[1\]: Freezing execution`)},
-	{InitDied, false, regexp.MustCompile(`^\[!!!!!!\] .*(?:freezing|Freezing|shutting down)`)},
-	{Emergency, false, regexp.MustCompile(`^You are in (?:emergency|rescue) mode\.|^Give root password for maintenance|^Cannot open access to console, the root account is locked|^Press Enter for maintenance`)},
-	{Initramfs, false, regexp.MustCompile(`^\(initramfs\) ?|Dropping to a shell!|^dracut:/# |^Entering emergency mode\. Exit the shell to continue\.|^initramfs emergency shell|^\[rootfs [^\]]*\]# `)},
-	{BootLoader, false, regexp.MustCompile(`^grub rescue> |^grub> |^Entering rescue mode\.\.\.`)},
-	{NothingBoot, false, regexp.MustCompile(`^No bootable device\.|No bootable option or device was found|^Shell> |^UEFI Interactive Shell|^! No virtio device found|^E3405: |^No bootable medium`)},
-	{Passphrase, false, regexp.MustCompile(`Please enter passphrase for disk |^Enter passphrase for |^Please unlock disk `)},
+	{Panic, true, []string{"Kernel panic"}, regexp.MustCompile(`^` + stamp + `?(?:end )?Kernel panic - not syncing`)},
+	{InitDied, true, []string{"Freezing execution"}, regexp.MustCompile(`^` + stamp + `?systemd\[1\]: Freezing execution`)},
+	{InitDied, false, []string{"[!!!!!!]"}, regexp.MustCompile(`^\[!!!!!!\] .*(?:freezing|Freezing|shutting down)`)},
+	{Emergency, false, []string{"maintenance", "emergency mode", "rescue mode", "the root account is locked"},
+		regexp.MustCompile(`^You are in (?:emergency|rescue) mode\.|^Give root password for maintenance|^Cannot open access to console, the root account is locked|^Press Enter for maintenance`)},
+	{Initramfs, false, []string{"(initramfs)", "Dropping to a shell", "dracut:/#", "emergency mode", "initramfs emergency shell", "[rootfs "},
+		regexp.MustCompile(`^\(initramfs\) ?|Dropping to a shell!|^dracut:/# |^Entering emergency mode\. Exit the shell to continue\.|^initramfs emergency shell|^\[rootfs [^\]]*\]# `)},
+	{BootLoader, false, []string{"rescue", "grub> "}, regexp.MustCompile(`^grub rescue> |^grub> |^Entering rescue mode\.\.\.`)},
+	{NothingBoot, false, []string{"No bootable", "Shell", "No virtio device", "E3405"},
+		regexp.MustCompile(`^No bootable device\.|No bootable option or device was found|^Shell> |^UEFI Interactive Shell|^! No virtio device found|^E3405: |^No bootable medium`)},
+	{Passphrase, false, []string{"Please ", "Enter passphrase"},
+		regexp.MustCompile(`Please enter passphrase for disk |^Enter passphrase for |^Please unlock disk `)},
 }
+
+// signWidth is how much of a line is looked at: signs are near its beginning.
+const signWidth = 512
 
 // detect tells if a line is a sign of failure.
 func detect(line string, session bool) *Failure {
+	if len(line) > signWidth {
+		line = line[:signWidth]
+	}
+	has := func(word string) bool { return strings.Contains(line, word) }
 	for _, s := range signs {
-		if session && !s.sure {
+		if session && !s.sure || !slices.ContainsFunc(s.words, has) {
 			continue
 		}
 		if s.re.MatchString(line) {

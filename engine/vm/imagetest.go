@@ -48,7 +48,7 @@ type TestResult struct {
 	Running  time.Duration // from the start of QEMU to the system being "running"; 0 = never
 	Total    time.Duration
 	Commands []CommandResult // those that were run
-	Console  string          // the last lines of the console
+	Console  string          // the last lines of the console, and those before a failure
 }
 
 // A CheckError is a machine that came up and is not as it should be.
@@ -72,7 +72,7 @@ func Test(ctx context.Context, spec TestSpec, span *monitor.Span) TestResult {
 	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, spec.Timeout)
 	defer cancel()
-	spec.Span = span
+	spec.Span, spec.Persist, spec.Reboot = span, false, false
 	var r TestResult
 	r.Err = test(ctx, spec, &r)
 	if r.Err != nil && parent.Err() != nil { // interrupted: no failure of the image
@@ -107,7 +107,7 @@ func test(ctx context.Context, spec TestSpec, r *TestResult) error {
 	}
 	defer func() {
 		m.Close()
-		r.Console = m.Tail(tailLines)
+		r.Console = m.con.story()
 	}()
 	defer m.report(spec.Span, spec.Timeout)()
 	r.Accel = m.Accel()

@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,9 @@ func (m *Machine) show(ctx context.Context, w io.Writer) error {
 		}
 		if err != nil {
 			return err
+		}
+		if from < 256 { // SeaBIOS begins with a reset of the terminal, which would clear it
+			p = bytes.ReplaceAll(bytes.ReplaceAll(p, []byte("\x1bc"), nil), []byte("\x1b[2J"), nil)
 		}
 		if _, err := w.Write(p); err != nil {
 			return fmt.Errorf("write to the terminal: %w", err)

@@ -7,8 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// maxLine is how long a line may get, in characters, before it is broken.
-const maxLine = 16 << 10
+const (
+	maxLine   = 16 << 10 // characters in a line, before it is broken
+	maxColumn = 512      // where the cursor can be sent: a few bytes must not make much text
+)
 
 // lineTerm takes bytes and keeps the line that is being written as a terminal
 // would show it: a carriage return goes back to its start and what follows
@@ -211,19 +213,20 @@ func (t *lineTerm) sequence(final byte) {
 	switch final {
 	case 'H', 'f': // row; column
 		row, col := arg(0, 1), arg(1, 1)
-		if row != t.row && (t.row != 0 || col == 1) {
+		// Where the row is not known, going to the end of the line is staying on it.
+		if row != t.row && (t.row != 0 || col-1 != len(t.line)) {
 			t.breakLine()
 		}
-		t.row, t.col = row, min(col-1, maxLine-1)
+		t.row, t.col = row, min(col-1, maxColumn)
 	case 'A', 'B', 'E', 'F', 'd':
 		t.breakLine()
 		t.row = 0
 	case 'C':
-		t.col = min(t.col+arg(0, 1), maxLine-1)
+		t.col = max(t.col, min(t.col+arg(0, 1), maxColumn))
 	case 'D':
 		t.col = max(t.col-arg(0, 1), 0)
 	case 'G':
-		t.col = min(arg(0, 1)-1, maxLine-1)
+		t.col = min(arg(0, 1)-1, maxColumn)
 	case 'K':
 		switch arg(0, 0) {
 		case 0:

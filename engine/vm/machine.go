@@ -66,11 +66,11 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	accel, fallback := pickAccel(c)
 	if !fallback {
-		return launch(ctx, c, accel, nil)
+		return launch(ctx, c, accel, monitorTimeout, nil)
 	}
-	m, err := launch(ctx, c, accel, nil)
+	m, err := launch(ctx, c, accel, kvmPatience, nil)
 	if err == nil {
-		if m.progresses(KVMPatience) {
+		if m.progresses(kvmPatience) {
 			return m, nil
 		}
 		m.Close()
@@ -80,11 +80,12 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	}
 	c.Span.Emit(monitor.Event{Kind: monitor.Note, Text: "KVM does not run a guest on this host: using TCG, which is slower"})
 	// The verdict holds once the same machine has shown life under TCG.
-	return launch(ctx, c, "tcg", rememberKVMBroken)
+	return launch(ctx, c, "tcg", monitorTimeout, rememberKVMBroken)
 }
 
-// launch starts QEMU; alive is called at the first byte on the console.
-func launch(ctx context.Context, c Config, accel string, alive func()) (_ *Machine, err error) {
+// launch starts QEMU, which has to greet within patience; alive is called at the
+// first byte on the console.
+func launch(ctx context.Context, c Config, accel string, patience time.Duration, alive func()) (_ *Machine, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start a machine: %w", err)
 	}
@@ -141,7 +142,7 @@ func launch(ctx context.Context, c Config, accel string, alive func()) (_ *Machi
 	}
 	files = nil
 	go m.drain(alive)
-	m.qmp, err = newQMP(ctx, mon, m.event)
+	m.qmp, err = newQMP(ctx, mon, patience, m.event)
 	if err == nil && c.SSH {
 		m.ssh, err = m.qmp.sshPort(ctx)
 	}

@@ -55,12 +55,13 @@ type qmpMessage struct {
 	ID     uint64          `json:"id"`
 }
 
-// newQMP takes the connection over, and waits until QEMU takes commands.
-func newQMP(ctx context.Context, conn net.Conn, onEvent func(string, json.RawMessage)) (*qmp, error) {
+// newQMP takes the connection over, and waits until QEMU takes commands, but for
+// its greeting no longer than patience.
+func newQMP(ctx context.Context, conn net.Conn, patience time.Duration, onEvent func(string, json.RawMessage)) (*qmp, error) {
 	q := &qmp{conn: conn, onEvent: onEvent, pending: map[uint64]chan qmpReply{}, done: make(chan struct{})}
 	greeted := make(chan struct{})
 	go q.read(greeted)
-	t := time.NewTimer(monitorTimeout)
+	t := time.NewTimer(patience)
 	defer t.Stop()
 	var err error
 	select {

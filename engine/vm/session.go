@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	tailLines   = 40               // of the console, in a Failure
-	pokeAfter   = 15 * time.Second // without a byte, a login prompt is asked for again by a newline
+	pokeAfter   = 10 * time.Second // without a byte, a login prompt is asked for again by a newline
 	settleQuiet = 300 * time.Millisecond
 	settleMax   = 2 * time.Second
 	chunk       = 400 // bytes of a command in one line typed: a terminal takes lines up to 4095
@@ -100,7 +99,7 @@ func (m *Machine) await(ctx context.Context, want string, poke time.Duration, ch
 
 // fail completes a failure with what is known of the machine.
 func (m *Machine) fail(f Failure, want string) error {
-	f.Want, f.Tail = want, m.con.tail(tailLines)
+	f.Want, f.Tail = want, m.con.story()
 	return &f
 }
 
@@ -259,8 +258,7 @@ func (m *Machine) tryLogin(ctx context.Context, user, password string) (again bo
 // open replaces the login shell by one that reads commands for Run.
 func (m *Machine) open(ctx context.Context, user string) error {
 	const resend, maxTyped = 8 * time.Second, 4
-	var sent time.Time
-	var typed int
+	begin, sent, typed := time.Now(), time.Time{}, 0
 	var refused, change string
 	nonce := newNonce()
 	said := regexp.MustCompile(`(` + nonce + `:R` + nonce + `)|` + refusedExpr + `|` + changeExpr)
@@ -281,8 +279,9 @@ func (m *Machine) open(ctx context.Context, user string) error {
 			refused = "the login prompt came again"
 			return true
 		}
-		// A prompt is not known for sure: what looks like one, or some silence.
-		due := shellRE.MatchString(p) && m.con.quietFor(settleQuiet) || m.con.quietFor(4*time.Second)
+		// A prompt is not known for sure: what looks like one, or some silence, or
+		// some time on a console that is never silent.
+		due := shellRE.MatchString(p) && m.con.quietFor(settleQuiet) || m.con.quietFor(4*time.Second) || time.Since(begin) > resend
 		if typed == 0 && due || typed > 0 && time.Since(sent) > resend {
 			if typed++; typed > maxTyped {
 				return true

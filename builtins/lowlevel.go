@@ -1,0 +1,220 @@
+// runner, buildroot, stage, pipeline: one for one what the engine knows.
+
+package builtins
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"go.starlark.net/starlark"
+
+	"github.com/osbuild-star/osbuild-star/manifest"
+)
+
+// hostRoot is buildroot.host: stages run in the tree of the host.
+var hostRoot = &buildrootValue{value: value{
+	typ: "buildroot", text: "buildroot.host",
+	attrs: starlark.StringDict{"name": starlark.String("host"), "pipeline": starlark.None, "runner": starlark.None},
+}}
+
+var lowLevel = []Builtin{
+	{
+		Name:   "runner",
+		Doc:    "The program that sets up a build root for its operating system before any other program runs in it.",
+		Result: "runner",
+		Params: []Param{
+			{Name: "name", Type: "string", Doc: `Name of the runner: "org.osbuild.debian12", or "debian12" for short.`},
+		},
+		run: func(c *call) (starlark.Value, error) {
+			name, err := c.runnerName("name")
+			if err != nil {
+				return nil, err
+			}
+			return newRunner(name), nil
+		},
+	},
+	{
+		Name: "buildroot",
+		Doc: "The file system tree that stages run in, and its runner. Give it `stages`, which then are built on the host, " +
+			"or a `pipeline` that makes the tree. `buildroot.host` is the tree of the host.",
+		Result: "buildroot",
+		Params: []Param{
+			{Name: "name", Type: "string", Doc: "Name of the pipeline that `stages` become."},
+			{Name: "runner", Type: "runner | string", Doc: "The runner of the operating system in the tree."},
+			{Name: "stages", Type: "list[stage] | None", Default: "None", Doc: "The stages that make the tree.", Keyword: true},
+			{Name: "pipeline", Type: "pipeline | None", Default: "None", Doc: "The pipeline that makes the tree.", Keyword: true},
+			{Name: "arch", Type: "string | None", Default: "None", Doc: "Architecture of `stages`; None is the host's.", Keyword: true},
+			{Name: "var", Type: "string | None", Default: "None", Doc: "Directory of the host that backs /var; None is the default of the command.", Keyword: true},
+		},
+		run: runBuildroot,
+	},
+	{
+		Name: "pipeline",
+		Doc: "A sequence of stages that makes one tree. Two pipelines of the same content are one, whatever their names, and " +
+			"pipelines that start with the same stages share what these made.",
+		Result: "pipeline",
+		Params: []Param{
+			{Name: "name", Type: "string", Doc: "Name, as messages and `--export` have it. A clash inside of one plan gets a suffix."},
+			{Name: "stages", Type: "list[stage]", Doc: "The stages, in order."},
+			{Name: "build", Type: "buildroot | None", Default: "None", Doc: "The build root that the stages run in; None is the host's tree.", Keyword: true},
+			{Name: "source_epoch", Type: "int | None", Default: "None", Doc: "Seconds since 1970: newer time stamps become this one. None is what MODULE.star says.", Keyword: true},
+			{Name: "arch", Type: "string | None", Default: "None", Doc: "Architecture of the tree; None is that of the build root, or else of the trees that go into it, or else the host's.", Keyword: true},
+		},
+		run: runPipeline,
+	},
+	{
+		Name: "stage",
+		Doc: "One step of a pipeline. Options are checked against the schema of the stage at the line of the call. " +
+			"Every stage is there as a function too: `stage.hostname(hostname = \"x\")` is `stage(\"org.osbuild.hostname\", hostname = \"x\")`; " +
+			"in these names, and in the names of options, dots and dashes are underscores.",
+		Result: "stage",
+		Params: append([]Param{
+			{Name: "type", Type: "string", Doc: `Full name of the stage: "org.osbuild.hostname".`},
+		}, stageParams...),
+		Rest: "The options of the stage.",
+		run: func(c *call) (starlark.Value, error) {
+			return c.makeStage(c.str("type"), c.rest)
+		},
+	},
+}
+
+func (c *call) runnerName(arg string) (string, error) {
+	if r, ok := c.args[arg].(*runnerValue); ok {
+		return r.name, nil
+	}
+	name := c.str(arg)
+	if name == "" || strings.ContainsAny(name, "/ \t\n") {
+		return "", c.fail(arg, `for example "debian12", or buildroot.host for the tree of the host`, "%q is not the name of a runner", name)
+	}
+	if !strings.Contains(name, ".") {
+		name = "org.osbuild." + name
+	}
+	return name, nil
+}
+
+func runBuildroot(c *call) (starlark.Value, error) {
+	runner, err := c.runnerName("runner")
+	if err != nil {
+		return nil, err
+	}
+	b := &buildrootValue{runner: runner, varDir: c.str("var")}
+	name := c.str("name")
+	switch {
+	case c.none("pipeline") == c.none("stages"):
+		return nil, c.fail("", "stages = […] makes a tree, pipeline = p takes one that is there", "give either stages or pipeline")
+	case !c.none("pipeline"):
+		if !c.none("arch") {
+			return nil, c.fail("arch", "give it to the pipeline", "arch goes with stages, the pipeline has its own")
+		}
+		b.pipeline = c.args["pipeline"].(*pipelineValue)
+	default:
+		if b.pipeline, err = c.makePipeline(name); err != nil {
+			return nil, err
+		}
+	}
+	b.value = value{
+		typ: "buildroot", text: fmt.Sprintf("<buildroot %q>", name),
+		attrs: starlark.StringDict{"name": starlark.String(name), "pipeline": b.pipeline, "runner": newRunner(runner)},
+	}
+	return b, nil
+}
+
+func runPipeline(c *call) (starlark.Value, error) {
+	p, err := c.makePipeline(c.str("name"))
+	if err != nil {
+		return nil, err
+	}
+	if b, ok := c.args["build"].(*buildrootValue); ok {
+		p.build = b
+		p.attrs["build"] = b
+	}
+	if p.arch == "" {
+		p.arch = inheritedArch(p)
+	}
+	if !c.none("source_epoch") {
+		epoch, err := c.int("source_epoch", 0, math.MaxInt64)
+		if err != nil {
+			return nil, err
+		}
+		p.epoch = &epoch
+	}
+	return p, nil
+}
+
+// inheritedArch is the architecture of the build root, or of what goes into the
+// pipeline: a disk with an s390x tree on it is one for s390x.
+func inheritedArch(p *pipelineValue) string {
+	if b := p.build.pipeline; b != nil && b.arch != "" {
+		return b.arch
+	}
+	for _, s := range p.stages {
+		for _, name := range slices.Sorted(maps.Keys(s.inputs)) {
+			if t := s.inputs[name].tree; t != nil && t.arch != "" {
+				return t.arch
+			}
+		}
+	}
+	return ""
+}
+
+// makePipeline makes a pipeline on the host of the arguments stages and arch.
+func (c *call) makePipeline(name string) (*pipelineValue, error) {
+	if name == "" || strings.ContainsAny(name, "/:\n") || name == "." || name == ".." {
+		return nil, c.fail("name", "", "%q cannot be the name of a pipeline: it is a folder's name when it is exported, without \"/\" and \":\"", name)
+	}
+	arch, err := c.archName("arch")
+	if err != nil {
+		return nil, err
+	}
+	var stages []*stageValue
+	for _, v := range c.items("stages") {
+		stages = append(stages, v.(*stageValue))
+	}
+	if len(stages) == 0 {
+		return nil, c.fail("stages", "stage.noop() makes an empty tree", "a pipeline needs at least one stage")
+	}
+	p := newPipeline(name, stages, hostRoot)
+	p.arch, p.origin = arch, c.origin()
+	return p, nil
+}
+
+// architectures are those that trees can be of, by the names that osbuild has.
+var architectures = []string{"aarch64", "armv7hl", "i686", "loongarch64", "ppc64le", "riscv64", "s390x", "x86_64"}
+
+func (c *call) archName(arg string) (string, error) {
+	name := c.str(arg)
+	if name == "" {
+		return "", nil
+	}
+	for _, a := range architectures {
+		if a == name {
+			return name, nil
+		}
+	}
+	hint := didYouMean(name, architectures)
+	for debian, a := range map[string]string{"amd64": "x86_64", "arm64": "aarch64", "ppc64el": "ppc64le", "i386": "i686", "armhf": "armv7hl"} {
+		if name == debian {
+			hint = fmt.Sprintf("write %q", a)
+		}
+	}
+	return "", c.fail(arg, hint, "%q is not an architecture", name)
+}
+
+func archModule(host string) *value {
+	members := starlark.StringDict{"host": starlark.String(host)}
+	for _, a := range architectures {
+		members[a] = starlark.String(a)
+	}
+	return newModule("arch", members)
+}
+
+// originOf is a position as messages write it.
+func originOf(o manifest.Origin) string {
+	if o.Line == 0 {
+		return o.File
+	}
+	return fmt.Sprintf("%s:%d", o.File, o.Line)
+}
