@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/osbuild-star/osbuild-star/manifest"
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 )
@@ -80,6 +81,52 @@ func plain(at string, v starlark.Value, depth int) (any, error) {
 		return nil, fmt.Errorf("%s is a set, which has no order: write sorted(%s)", at, at)
 	}
 	return nil, fmt.Errorf("%s is a %s, which cannot be an option of a stage", at, v.Type())
+}
+
+// appendOrdered appends a value that toPlain accepts as JSON, the members of dicts
+// in the order in which they were written.
+func appendOrdered(b []byte, v starlark.Value) []byte {
+	sep := func(i int) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+	}
+	switch v := v.(type) {
+	case *starlark.Dict:
+		b = append(b, '{')
+		for i, kv := range v.Items() {
+			sep(i)
+			b = append(appendOrdered(b, kv[0]), ':')
+			b = appendOrdered(b, kv[1])
+		}
+		return append(b, '}')
+	case *starlarkstruct.Struct:
+		b = append(b, '{')
+		for i, name := range v.AttrNames() {
+			sep(i)
+			field, err := v.Attr(name)
+			if err != nil {
+				field = starlark.None
+			}
+			b = append(appendOrdered(b, starlark.String(name)), ':')
+			b = appendOrdered(b, field)
+		}
+		return append(b, '}')
+	case starlark.String:
+		return manifest.AppendJSON(b, string(v))
+	case starlark.Indexable:
+		b = append(b, '[')
+		for i := range v.Len() {
+			sep(i)
+			b = appendOrdered(b, v.Index(i))
+		}
+		return append(b, ']')
+	}
+	x, err := toPlain("", v)
+	if err != nil {
+		x = nil
+	}
+	return manifest.AppendJSON(b, x)
 }
 
 // fromPlain is the way back, for the attributes of values. The result is frozen.

@@ -242,6 +242,7 @@ func (pl *planner) pipeline(p *pipelineValue) (string, error) {
 	}
 	for _, s := range p.stages {
 		st := &manifest.Stage{Type: s.stage, Options: s.options, Origin: s.origin}
+		st.SetText(s.optionsText)
 		if err := pl.inputs(st, s); err != nil {
 			return "", err
 		}
@@ -377,7 +378,7 @@ func contentOf(p *manifest.Pipeline) string {
 	}
 	var stages []any
 	for _, s := range p.Stages {
-		st := map[string]any{"type": s.Type, "options": s.Options}
+		st := map[string]any{"type": s.Type, "options": s.Options, "text": string(s.Text)}
 		inputs, devices := map[string]any{}, map[string]any{}
 		for name, in := range s.Inputs {
 			refs := []any{}

@@ -119,6 +119,7 @@ func (c *call) makeStage(name string, options []starlark.Tuple) (starlark.Value,
 			return nil, c.fail(prm.Name, "", "%s", msg)
 		}
 	}
+	texts := map[string][]byte{}
 	for _, kv := range options {
 		arg := string(kv[0].(starlark.String))
 		key := schema.option(arg)
@@ -141,7 +142,9 @@ func (c *call) makeStage(name string, options []starlark.Tuple) (starlark.Value,
 			return nil, c.fail(arg, "", "option %q is given twice", key)
 		}
 		s.options[key] = x
+		texts[key] = appendOrdered(nil, kv[1])
 	}
+	s.optionsText = optionsText(texts)
 	var err error
 	if typed["inputs"] {
 		if s.inputs, err = c.stageInputs(); err != nil {
@@ -167,6 +170,21 @@ func (c *call) makeStage(name string, options []starlark.Tuple) (starlark.Value,
 		attrs: starlark.StringDict{"type": starlark.String(name), "options": fromPlain(s.options)},
 	}
 	return s, nil
+}
+
+// optionsText is the text of the options: what is in them in the order in which it
+// was written, which some stages go by, and they themselves sorted, so that the order
+// of keyword arguments means nothing.
+func optionsText(texts map[string][]byte) []byte {
+	b := []byte{'{'}
+	for i, key := range slices.Sorted(maps.Keys(texts)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(manifest.AppendJSON(b, key), ':')
+		b = append(b, texts[key]...)
+	}
+	return append(b, '}')
 }
 
 // inputName is what upstream allows as the name of an input.

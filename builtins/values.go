@@ -53,12 +53,13 @@ type (
 	// stageValue is one step, its options plain data already.
 	stageValue struct {
 		value
-		stage   string // the stage's name, "org.osbuild.hostname"
-		options map[string]any
-		inputs  map[string]*inputValue
-		devices map[string]*deviceValue
-		mounts  []*mountValue
-		origin  manifest.Origin
+		stage       string // the stage's name, "org.osbuild.hostname"
+		options     map[string]any
+		optionsText []byte // the same as JSON, in the order in which they were written
+		inputs      map[string]*inputValue
+		devices     map[string]*deviceValue
+		mounts      []*mountValue
+		origin      manifest.Origin
 	}
 
 	// pipelineValue is a sequence of stages.

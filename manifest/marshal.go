@@ -77,6 +77,10 @@ func plainOrdered(v any) any {
 	return v
 }
 
+// AppendJSON appends a value of the kinds that options have, without spaces, the
+// members of objects sorted.
+func AppendJSON(b []byte, v any) []byte { return appendJSON(b, plain(v)) }
+
 // appendJSON writes a value without spaces, objects in their order or sorted.
 func appendJSON(b []byte, v any) []byte {
 	switch v := v.(type) {
