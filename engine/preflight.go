@@ -118,6 +118,26 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	return out, nil
 }
 
+// Cached tells whether the store has the trees of all these pipelines.
+func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
+	ids, err := m.IDs()
+	if err != nil {
+		return false
+	}
+	all, err := plans(m, ids)
+	if err != nil {
+		return false
+	}
+	for _, name := range names {
+		if pl := all[name]; pl == nil {
+			return false
+		} else if _, ok := e.cfg.Store.Lookup(pl.key); !ok {
+			return false
+		}
+	}
+	return true
+}
+
 func toolsOf(s *manifest.Stage) []string {
 	native := stages.Lookup(s.Type)
 	if native == nil {

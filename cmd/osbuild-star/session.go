@@ -337,6 +337,12 @@ func (s *session) preflight(plan *builtins.Plan, pipelines []string, more []engi
 	if err != nil {
 		return err
 	}
+	if builtWithCgo && (len(missing) > 0 || len(more) > 0 || !e.Cached(plan.Manifest, pipelines)) {
+		missing = append(missing, engine.Missing{
+			What: "an osbuild-star without cgo", Why: "its agent runs in build roots, where there is no libc",
+			Hint: "build it again: CGO_ENABLED=0 go build ./cmd/osbuild-star",
+		})
+	}
 	if missing = append(missing, more...); len(missing) > 0 {
 		return &missingError{missing: missing}
 	}
