@@ -272,7 +272,10 @@ func (o *starFATOptions) copyFiles(c *Context, image string) error {
 // UEFI promises to read, and its clusters are as in Microsoft's table.
 func fatGeometry(bits string, n int64) []string {
 	if bits == "0" {
-		if n < 34<<20 {
+		switch {
+		case n < 12<<20:
+			return []string{"-F", "12"}
+		case n < 34<<20:
 			return []string{"-F", "16"}
 		}
 		bits = "32"

@@ -1,0 +1,131 @@
+// Package debtest gets real packages for tests, by the apt of this machine.
+package debtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var instLine = regexp.MustCompile(`(?m)^Inst (\S+) \((\S+) .*\[(\S+)\]\)`)
+
+// Fetch downloads packages with all that they depend on, nothing being installed, and
+// returns the paths of the archives. They stay in the user's cache directory. Names may
+// be patterns of apt. The test is skipped where apt is missing or cannot download.
+func Fetch(t testing.TB, names ...string) []string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("downloads packages")
+	}
+	for _, p := range []string{"apt-get", "dpkg"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skip(err)
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := filepath.Join(cache, "osbuild-star-test", "apt")
+	for _, d := range []string{"etc/sources.list.d", "etc/preferences.d", "etc/apt.conf.d", "state/lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	sources(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "status"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	opts := []string{"-qq", "-y"}
+	for k, v := range map[string]string{
+		"Dir::Etc": dir + "/etc", "Dir::Etc::Trusted": "/etc/apt/trusted.gpg", "Dir::Etc::TrustedParts": "/etc/apt/trusted.gpg.d",
+		"Dir::State": dir + "/state", "Dir::State::status": dir + "/status", "Dir::Cache": dir + "/cache",
+		"APT::Install-Recommends": "0", "APT::Sandbox::User": "root", "APT::Keep-Downloaded-Packages": "1",
+	} {
+		opts = append(opts, "-o", k+"="+v)
+	}
+	apt := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command("apt-get", append(opts, args...)...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Skipf("apt-get %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	stamp := filepath.Join(dir, "updated")
+	if st, err := os.Stat(stamp); err != nil || time.Since(st.ModTime()) > 24*time.Hour {
+		apt("update")
+		if err := os.WriteFile(stamp, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apt(append([]string{"--download-only", "install"}, names...)...)
+	var paths []string
+	for _, m := range instLine.FindAllStringSubmatch(apt(append([]string{"-s", "-q=0", "install"}, names...)...), -1) {
+		file := fmt.Sprintf("%s_%s_%s.deb", m[1], strings.ReplaceAll(m[2], ":", "%3a"), m[3])
+		paths = append(paths, filepath.Join(dir, "cache/archives", file))
+	}
+	if len(paths) == 0 {
+		t.Fatalf("apt chose no packages for %v", names)
+	}
+	return paths
+}
+
+// sources gives apt the sources that this machine has for Debian itself.
+func sources(t testing.TB, dir string) {
+	t.Helper()
+	found := false
+	for from, to := range map[string]string{
+		"/etc/apt/sources.list.d/debian.sources": "sources.list.d/debian.sources", "/etc/apt/sources.list": "sources.list",
+	} {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			continue
+		}
+		found = true
+		if err := os.WriteFile(filepath.Join(dir, "etc", to), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !found {
+		t.Skip("apt has no sources of Debian here")
+	}
+}
+
+// TempDir is a directory for trees: in memory where there is room, since what is
+// tested writes tens of thousands of files.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	const memory = "/dev/shm"
+	var st unix.Statfs_t
+	if unix.Statfs(memory, &st) != nil || st.Type != unix.TMPFS_MAGIC || st.Bavail*uint64(st.Bsize) < 8<<30 {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "osbuild-star-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
