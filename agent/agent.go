@@ -41,6 +41,7 @@ func Is(args []string) bool {
 // Main runs the agent and returns its exit status. It never returns in the copy
 // that is a stage.
 func Main(args []string) int {
+	unix.Umask(0o022) // not the caller's
 	if len(args) > 1 && args[1] == "launch" {
 		return launchMain(args[2:])
 	}
@@ -92,10 +93,11 @@ func serve() error {
 			return err
 		}
 		switch req.Kind {
-		case wire.Prepare:
-			s.send(s.prepare(&req, files))
-			wire.CloseAll(files)
-		case wire.Run:
+		case wire.Prepare, wire.Run:
+			work := s.run
+			if req.Kind == wire.Prepare {
+				work = s.prepare
+			}
 			ctx, cancel := context.WithCancel(context.Background())
 			s.mu.Lock()
 			s.running[req.ID] = cancel
@@ -103,7 +105,7 @@ func serve() error {
 			s.wg.Add(1)
 			go func() {
 				defer s.wg.Done()
-				ans := s.run(ctx, &req, files)
+				ans := work(ctx, &req, files)
 				s.mu.Lock()
 				delete(s.running, req.ID)
 				s.mu.Unlock()
@@ -149,7 +151,8 @@ func failed(id uint64, err error) *wire.Answer {
 
 // prepare runs the runner of the build root in the container itself: what it makes
 // in /etc and /var is what every program finds there.
-func (s *server) prepare(req *wire.Request, files []*os.File) *wire.Answer {
+func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.File) *wire.Answer {
+	defer wire.CloseAll(files)
 	r, err := runners.Lookup(req.Runner)
 	if err != nil {
 		return failed(req.ID, err)
@@ -159,7 +162,7 @@ func (s *server) prepare(req *wire.Request, files []*os.File) *wire.Answer {
 	if len(files) > 0 {
 		out = files[0]
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if err := r.Prepare(ctx, runners.Root{Dir: "/", Arch: req.Arch, Log: out}); err != nil {
 		return failed(req.ID, fmt.Errorf("runner %s: %w", r.Name, err))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +40,11 @@ const (
 func stageMain() int {
 	runtime.LockOSThread()
 	out := os.NewFile(answerFile, "answer")
-	unix.CloseOnExec(answerFile)
+	// Programs get nothing but their standard files.
+	if err := unix.CloseRange(answerFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintln(os.Stderr, "agent: close_range:", err)
+		return 1
+	}
 	ans := func() *wire.Answer {
 		var p wire.Program
 		in := os.NewFile(programFile, "program")
@@ -66,7 +71,6 @@ func stageMain() int {
 				}
 			}
 		}
-		unix.Umask(0o022)
 		if err := os.Chdir("/"); err != nil {
 			return failed(0, err)
 		}
@@ -96,6 +100,9 @@ func arrange(p *wire.Program) error {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
+	}
+	if err := arrangeDev(); err != nil {
+		return err
 	}
 	for _, a := range p.Attach {
 		if err := attach(a); err != nil {

@@ -16,7 +16,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -74,6 +73,8 @@ type BuildRoot struct {
 	gone    chan struct{} // closed when the agent is
 	exited  chan struct{} // closed when the container is
 	next    atomic.Uint64
+
+	receiving bool // receive was started
 }
 
 var serial atomic.Uint64
@@ -110,13 +111,13 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	if b.vardir, err = scratch.New(cfg.Var, "osbuild-star-var."); err != nil {
 		return nil, fmt.Errorf("making /var of a build root: %w", err)
 	}
-	for _, d := range []string{"var/tmp", "stages"} {
-		if err := os.MkdirAll(filepath.Join(b.vardir.Path, d), 0o755); err != nil {
+	for _, d := range []struct {
+		name string
+		mode uint32
+	}{{"stages", 0o755}, {"var", 0o755}, {"var/tmp", 0o1777}} {
+		if err := mkdir(filepath.Join(b.vardir.Path, d.name), d.mode); err != nil {
 			return nil, err
 		}
-	}
-	if err := os.Chmod(filepath.Join(b.vardir.Path, "var/tmp"), 0o1777); err != nil {
-		return nil, err
 	}
 	err = cfg.Space.Do(func() error {
 		if b.cfg.Arch == "" {
@@ -133,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	if b.cg, err = newCgroups(name); err != nil {
 		return nil, err
 	}
-	if err := b.start(name); err != nil {
+	if err := b.start(ctx, name); err != nil {
 		return nil, err
 	}
 	if err := b.prepare(ctx); err != nil {
@@ -145,8 +146,18 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 // Arch is the architecture of the build root's programs.
 func (b *BuildRoot) Arch() string { return b.cfg.Arch }
 
+// Alive tells whether the build root still runs, as far as is known.
+func (b *BuildRoot) Alive() bool {
+	select {
+	case <-b.gone:
+		return false
+	default:
+		return true
+	}
+}
+
 // start starts the container and waits for the agent's first message.
-func (b *BuildRoot) start(name string) error {
+func (b *BuildRoot) start(ctx context.Context, name string) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socketpair: %w", err)
@@ -191,9 +202,13 @@ func (b *BuildRoot) start(name string) error {
 		return err
 	}
 	theirs.Close()
+	stop := context.AfterFunc(ctx, func() { unix.Shutdown(pair[0], unix.SHUT_RDWR) })
 	var first wire.Answer
 	files, err := wire.Receive(b.sock, &first)
 	wire.CloseAll(files)
+	if !stop() {
+		return context.Cause(ctx)
+	}
 	if err != nil || !first.Ready {
 		select {
 		case <-b.exited:
@@ -201,6 +216,7 @@ func (b *BuildRoot) start(name string) error {
 		}
 		return fmt.Errorf("the build root did not start: %s", b.log.message())
 	}
+	b.receiving = true
 	go b.receive()
 	return nil
 }
@@ -237,6 +253,13 @@ func (b *BuildRoot) ask(ctx context.Context, req *wire.Request, files ...*os.Fil
 	err := wire.Send(b.sock, req, files...)
 	b.sendMu.Unlock()
 	if err != nil {
+		b.mu.Lock()
+		delete(b.waiting, req.ID)
+		b.mu.Unlock()
+		if errors.Is(err, unix.EPIPE) {
+			<-b.gone
+			return nil, b.ended()
+		}
 		return nil, fmt.Errorf("speaking to the agent: %w", err)
 	}
 	done := ctx.Done()
@@ -248,7 +271,7 @@ func (b *BuildRoot) ask(ctx context.Context, req *wire.Request, files ...*os.Fil
 			}
 			return ans, nil
 		case <-b.gone:
-			return nil, fmt.Errorf("the build root ended: %s", b.log.message())
+			return nil, b.ended()
 		case <-done:
 			done = nil
 			b.sendMu.Lock()
@@ -257,6 +280,9 @@ func (b *BuildRoot) ask(ctx context.Context, req *wire.Request, files ...*os.Fil
 		}
 	}
 }
+
+// ended is the error of a container that is gone before its time.
+func (b *BuildRoot) ended() error { return fmt.Errorf("the build root ended: %s", b.log.message()) }
 
 func (b *BuildRoot) prepare(ctx context.Context) error {
 	if _, err := runners.Lookup(b.cfg.Runner); err != nil {
@@ -287,17 +313,26 @@ func (b *BuildRoot) Close() error {
 		unix.Shutdown(b.sock, unix.SHUT_RDWR) // the agent ends, and so the container
 	}
 	if b.cmd != nil {
+		patience := 3 * time.Second
+		if !b.receiving {
+			patience = 0 // there is no agent yet that would end it
+		}
 		select {
 		case <-b.exited:
-		case <-time.After(3 * time.Second):
+		case <-time.After(patience):
 			b.cmd.Process.Kill()
 			<-b.exited
 		}
 	}
+	if b.receiving {
+		<-b.gone // it reads from the socket
+	}
+	b.sendMu.Lock()
 	if b.sock >= 0 {
 		unix.Close(b.sock)
 		b.sock = -1
 	}
+	b.sendMu.Unlock()
 	var errs []error
 	if b.cg != nil {
 		b.cg.kill()
@@ -352,13 +387,4 @@ func (t *tail) message() string {
 		return "it said nothing"
 	}
 	return strings.Join(lines[max(0, len(lines)-5):], "; ")
-}
-
-// rawJSON is v as JSON; the types that are given to it cannot fail.
-func rawJSON(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return json.RawMessage("null")
-	}
-	return b
 }

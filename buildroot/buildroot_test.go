@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if agent.Is(os.Args) {
 		os.Exit(agent.Main(os.Args))
 	}
+	if helper(filepath.Base(os.Args[0])) {
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -105,7 +108,7 @@ func TestSandbox(t *testing.T) {
 	_, b := openHost(t)
 	for _, c := range []struct{ name, script, want string }{
 		{"no network", "ls /sys/class/net", "lo"},
-		{"own processes only", "ls -d /proc/[0-9]* | wc -l | tr -d ' '", "4"},
+		{"own processes only", "set -- /proc/[0-9]*; echo $#", "2"},
 		{"usr is read-only", "touch /usr/x 2>/dev/null || echo refused", "refused"},
 		{"etc can be written", "echo a > /etc/x && cat /etc/x", "a"},
 		{"and is fresh each time", "test -e /etc/x || echo fresh", "fresh"},

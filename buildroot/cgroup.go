@@ -83,12 +83,17 @@ func (c *cgroups) set(file, value string) error {
 	return nil
 }
 
-// allow lets the container read and write one block device; deny takes it back.
-func (c *cgroups) allow(major, minor uint32) error {
+// allow lets the container read and write one block device, and make nodes of it
+// where that is needed; deny takes it back.
+func (c *cgroups) allow(major, minor uint32, mknod bool) error {
 	if c.devices == "" {
 		return nil
 	}
-	return c.set("devices.allow", fmt.Sprintf("b %d:%d rw", major, minor))
+	access := "rw"
+	if mknod {
+		access = "rwm"
+	}
+	return c.set("devices.allow", fmt.Sprintf("b %d:%d %s", major, minor, access))
 }
 
 func (c *cgroups) deny(major, minor uint32) {
@@ -163,7 +168,10 @@ func sweepCgroups(parent string) {
 		}
 		pid, _, _ := strings.Cut(rest, ".")
 		if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
-			removeCgroup(filepath.Join(parent, e.Name()))
+			// Its container can be dying still.
+			c := &cgroups{dirs: []string{filepath.Join(parent, e.Name())}}
+			c.kill()
+			_ = c.remove()
 		}
 	}
 }

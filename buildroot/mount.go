@@ -35,12 +35,15 @@ func mountOverlay(dir string, o Overlay, target string) error {
 		lower = append(lower, rel(o.Lower[i]))
 	}
 	data := "lowerdir=" + strings.Join(lower, ":")
+	index := "off"
 	if o.Upper != "" {
 		data += ",upperdir=" + rel(o.Upper) + ",workdir=" + rel(o.Work) + ",volatile"
+		index = "on"
 	}
 	// A stage that changes the owner or label of a whole tree must not copy its
-	// data, and one that renames a directory must not be told EXDEV.
-	data += ",redirect_dir=on,metacopy=on,index=off,xino=off"
+	// data, nor make several files of one that has several names; and one that
+	// renames a directory must not be told EXDEV.
+	data += ",redirect_dir=on,metacopy=on,xino=off,index=" + index
 	if len(data) > maxMountData {
 		return fmt.Errorf("overlay of %d layers: %w", len(o.Lower), unix.E2BIG)
 	}

@@ -25,6 +25,9 @@ var shownEtc = []string{"mke2fs.conf", "containers", "selinux", "alternatives"}
 // compose makes the root directory of a build root at dir, inside a Space, from
 // the tree at tree. boot shows /boot too.
 func compose(dir, tree, arch string, boot bool) error {
+	if _, err := os.Lstat(filepath.Join(tree, "usr")); err != nil {
+		return fmt.Errorf("the build root's tree has no /usr, so there is no system in it: %w", err)
+	}
 	if err := tmpfs(dir, "0755", 0); err != nil {
 		return err
 	}
@@ -38,7 +41,7 @@ func compose(dir, tree, arch string, boot bool) error {
 		}
 	}
 	for _, d := range []string{"dev", "etc", "proc", "run", "sys", "tmp", "var", "root"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+		if err := mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			return err
 		}
 	}
@@ -53,7 +56,7 @@ func compose(dir, tree, arch string, boot bool) error {
 		case err != nil:
 			continue
 		case st.IsDir():
-			if err := os.Mkdir(target, 0o755); err != nil {
+			if err := mkdir(target, 0o755); err != nil {
 				return err
 			}
 			if err := bind(p, target, true, true); err != nil {
@@ -65,6 +68,9 @@ func compose(dir, tree, arch string, boot bool) error {
 				return err
 			}
 			if err := os.WriteFile(target, b, 0o644); err != nil {
+				return err
+			}
+			if err := os.Chmod(target, 0o644); err != nil {
 				return err
 			}
 		}
@@ -103,13 +109,25 @@ func show(dir, tree, name, arch string) error {
 		}
 		return os.Symlink(target, to)
 	case st.IsDir():
-		if err := os.Mkdir(to, 0o755); err != nil {
+		if err := mkdir(to, 0o755); err != nil {
 			return err
 		}
 		return bind(from, to, true, true)
 	default:
 		return fmt.Errorf("the build root's /%s is neither a directory nor a link", name)
 	}
+}
+
+// mkdir makes a directory with exactly that mode: programs without privileges have
+// to find their way whatever umask the caller has.
+func mkdir(path string, mode uint32) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Chmod(path, mode); err != nil {
+		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	return nil
 }
 
 // InRoot finds a path of the tree, with links meaning what they mean inside it,

@@ -124,7 +124,8 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	}
 	for _, m := range mounts {
 		if m.Device != [2]uint32{} {
-			if err := b.cg.allow(m.Device[0], m.Device[1]); err != nil {
+			// zipl, the boot loader of s390x, makes nodes of the disk for itself.
+			if err := b.cg.allow(m.Device[0], m.Device[1], b.cfg.Arch == "s390x"); err != nil {
 				return nil, err
 			}
 			defer b.cg.deny(m.Device[0], m.Device[1])

@@ -25,9 +25,7 @@ type Space struct {
 func NewSpace() (*Space, error) {
 	s := &Space{}
 	errc := make(chan error)
-	go func() {
-		// The thread is never unlocked: it is thrown away with its namespace.
-		runtime.LockOSThread()
+	onThread(func() {
 		errc <- func() error {
 			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 				return fmt.Errorf("making a mount namespace: %w", err)
@@ -42,7 +40,7 @@ func NewSpace() (*Space, error) {
 			s.ns = f
 			return nil
 		}()
-	}()
+	})
 	if err := <-errc; err != nil {
 		return nil, err
 	}
@@ -54,9 +52,8 @@ func NewSpace() (*Space, error) {
 func (s *Space) Do(f func() error) error {
 	s.wg.Add(1)
 	errc := make(chan error)
-	go func() {
+	onThread(func() {
 		defer s.wg.Done()
-		runtime.LockOSThread() // see NewSpace
 		err := unix.Unshare(unix.CLONE_FS)
 		if err == nil {
 			err = unix.Setns(int(s.ns.Fd()), unix.CLONE_NEWNS)
@@ -66,8 +63,29 @@ func (s *Space) Do(f func() error) error {
 			return
 		}
 		errc <- f()
-	}()
+	})
 	return <-errc
+}
+
+// onThread starts f on a thread of its own, which is thrown away afterwards, and
+// with it whatever namespace f entered. The first thread of a process cannot be
+// thrown away: it would stay in the namespace, and keep all its mounts.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return // locked: the thread ends
+		}
+		// While this one holds the first thread the next gets another.
+		started := make(chan bool)
+		onThread(func() {
+			close(started)
+			f()
+		})
+		<-started
+		runtime.UnlockOSThread()
+	}()
 }
 
 // Run runs a command in the namespace and waits for it.

@@ -225,28 +225,68 @@ func short(name string) string {
 	return strings.TrimPrefix(name, "org.osbuild-star.")
 }
 
-// clean makes a line that a program printed harmless for a terminal.
+// clean makes a line that a program printed harmless for a terminal: escape
+// sequences and control characters are left out, and of a line that was written
+// over, as progress is, the last text is kept.
 func clean(s string) string {
-	return strings.Map(func(r rune) rune {
+	s = strings.TrimRight(s, "\r\n")
+	s = s[strings.LastIndexByte(s, '\r')+1:]
+	var b strings.Builder
+	state := printed
+	for _, r := range s {
 		switch {
+		case r == 0x1b:
+			if state == inString {
+				state = inStringEscape
+			} else {
+				state = inEscape
+			}
+		case state == inString:
+			if r == 0x07 || r == 0x9c {
+				state = printed
+			}
+		case state == inStringEscape: // what follows is "\\"
+			state = printed
+		case state == inEscape && r == '[', r == 0x9b:
+			state = inControl
+		case state == inEscape && strings.ContainsRune("]PX^_", r), r == 0x90, r == 0x98, r >= 0x9d && r <= 0x9f:
+			state = inString
+		case state == inEscape:
+			if r < 0x20 || r > 0x2f { // those say that one more follows
+				state = printed
+			}
+		case state == inControl:
+			if r >= 0x40 && r <= 0x7e {
+				state = printed
+			}
 		case r == '\t':
-			return ' '
-		case r < 0x20 || r == 0x7f:
-			return -1
+			b.WriteByte(' ')
+		case r < 0x20 || r >= 0x7f && r < 0xa0:
+		default:
+			b.WriteRune(r)
 		}
-		return r
-	}, strings.TrimRight(s, "\r\n"))
+	}
+	return b.String()
 }
+
+// Where clean is in an escape sequence (ECMA-48).
+const (
+	printed        = iota
+	inEscape       // after ESC
+	inControl      // after ESC [, up to a letter
+	inString       // a title, a link: up to BEL or ESC \
+	inStringEscape // after an ESC in it
+)
 
 // Bytes is a number of bytes for people, in binary units.
 func Bytes(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	switch f := float64(n); {
+	case f >= 1023.95*(1<<20): // so that it is never written as 1024.0 MiB
+		return fmt.Sprintf("%.2f GiB", f/(1<<30))
+	case f >= 1023.95*(1<<10):
+		return fmt.Sprintf("%.1f MiB", f/(1<<20))
 	case n >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+		return fmt.Sprintf("%.1f KiB", f/(1<<10))
 	}
 	return fmt.Sprintf("%d B", n)
 }

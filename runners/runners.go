@@ -124,7 +124,9 @@ func fromOSRelease(b []byte) string {
 		v = strings.Trim(v, `"'`)
 		switch k {
 		case "ID":
-			id = v
+			if v != "" {
+				id = v
+			}
 		case "VERSION_ID":
 			version = strings.ReplaceAll(v, ".", "")
 		}

@@ -1,5 +1,7 @@
 // The table of runners. Families and versions are upstream osbuild's, and the
-// systems that are set up like one of them.
+// systems that are set up like one of them. Where a system writes its minor version
+// into its name ("rhel810" is 8.10), a table of major versions alone would take 8.10
+// for newer than 10.0: there are entries for those.
 package runners
 
 var (
@@ -34,13 +36,30 @@ var table = []Runner{
 	entry("rhel", 82, "Red Hat Enterprise Linux 8.2 and later", rhel8Steps),
 	entry("rhel", 90, "Red Hat Enterprise Linux 9", cryptoSteps),
 	entry("rhel", 100, "Red Hat Enterprise Linux 10 and later", cryptoSteps),
+	entry("rhel", 810, "Red Hat Enterprise Linux 8.10", rhel8Steps),
+	entry("rhel", 910, "Red Hat Enterprise Linux 9.10, 10.10", cryptoSteps),
 	entry("centos", 8, "CentOS Stream 8", rhel8Steps),
 	entry("centos", 9, "CentOS Stream 9 and later", cryptoSteps),
 	entry("almalinux", 8, "AlmaLinux 8", rhel8Steps),
-	entry("almalinux", 9, "AlmaLinux 9 and later", cryptoSteps),
+	entry("almalinux", 9, "AlmaLinux 9", cryptoSteps),
+	entry("almalinux", 80, "AlmaLinux 8, by its version", rhel8Steps),
+	entry("almalinux", 90, "AlmaLinux 9, by its version", cryptoSteps),
+	entry("almalinux", 100, "AlmaLinux 10 and later", cryptoSteps),
+	entry("almalinux", 810, "AlmaLinux 8.10", rhel8Steps),
+	entry("almalinux", 910, "AlmaLinux 9.10, 10.10", cryptoSteps),
 	entry("rocky", 8, "Rocky Linux 8", rhel8Steps),
-	entry("rocky", 9, "Rocky Linux 9 and later", cryptoSteps),
-	entry("ol", 9, "Oracle Linux 9 and later", cryptoSteps),
+	entry("rocky", 9, "Rocky Linux 9", cryptoSteps),
+	entry("rocky", 80, "Rocky Linux 8, by its version", rhel8Steps),
+	entry("rocky", 90, "Rocky Linux 9, by its version", cryptoSteps),
+	entry("rocky", 100, "Rocky Linux 10 and later", cryptoSteps),
+	entry("rocky", 810, "Rocky Linux 8.10", rhel8Steps),
+	entry("rocky", 910, "Rocky Linux 9.10, 10.10", cryptoSteps),
+	entry("ol", 9, "Oracle Linux 9", cryptoSteps),
+	entry("ol", 80, "Oracle Linux 8, by its version", rhel8Steps),
+	entry("ol", 90, "Oracle Linux 9, by its version", cryptoSteps),
+	entry("ol", 100, "Oracle Linux 10 and later", cryptoSteps),
+	entry("ol", 810, "Oracle Linux 8.10", rhel8Steps),
+	entry("ol", 910, "Oracle Linux 9.10, 10.10", cryptoSteps),
 	entry("autosd", 0, "Automotive Stream Distribution", cryptoSteps),
 	entry("rhivos", 0, "Red Hat In-Vehicle Operating System", rhel8Steps),
 }

@@ -4,6 +4,7 @@
 //	sources/org.osbuild.files/sha256:HEX   verified files
 //	layers/NAME/                           what one step changed, as an overlay layer
 //	objects/KEY/info.json                  a tree: the names of its layers, bottom first
+//	links/NAME.json                        files of a layer that have a name outside too
 //	tmp/                                   builds under way; locked by their process
 //
 // A tool makes a layer below tmp, renames it into layers, and then writes the
@@ -23,7 +24,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
@@ -179,21 +179,29 @@ func (s *Store) write(info Info) (_ *Object, mine bool, _ error) {
 	if err != nil {
 		return nil, false, err
 	}
-	tmp, err := os.MkdirTemp(s.path("objects"), ".new-")
+	tmp, err := s.Scratch()
 	if err != nil {
 		return nil, false, fmt.Errorf("committing: %w", err)
 	}
-	defer os.RemoveAll(tmp)
-	if err := os.WriteFile(filepath.Join(tmp, "info.json"), b, 0o644); err != nil {
+	defer tmp.Close()
+	dir := filepath.Join(tmp.Path, "object")
+	err = os.Mkdir(dir, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "info.json"), b, 0o644)
+	}
+	if err != nil {
 		return nil, false, fmt.Errorf("committing: %w", err)
 	}
-	if err := os.Rename(tmp, s.path("objects", info.Key)); err != nil {
+	for range 2 {
+		if err = os.Rename(dir, s.path("objects", info.Key)); err == nil {
+			return &Object{Info: info, s: s}, true, nil
+		}
+		// Somebody was faster; or what is there is damaged, and gone now.
 		if o, ok := s.Lookup(info.Key); ok {
 			return o, false, nil
 		}
-		return nil, false, fmt.Errorf("committing: %w", err)
 	}
-	return &Object{Info: info, s: s}, true, nil
+	return nil, false, fmt.Errorf("committing: %w", err)
 }
 
 // layerName is short, since the names of all layers of a tree have to fit into the
@@ -242,63 +250,4 @@ func (s *Store) Settle() error {
 		}
 	}
 	return nil
-}
-
-// link is a file of the object that is also somewhere else by a hard link. Writing
-// to it there would change the object: size and time tell.
-type link struct {
-	Layer string `json:"layer"` // path below layers/
-	Size  int64  `json:"size"`
-	MTime int64  `json:"mtime"` // ns since 1970
-}
-
-var linksMu sync.Mutex
-
-// RecordLink notes that the file at path, which is in one of the object's layers,
-// has a second name outside of the store.
-func (o *Object) RecordLink(path string) error {
-	rel, err := filepath.Rel(o.s.LayersDir(), path)
-	if err != nil {
-		return err
-	}
-	st, err := os.Lstat(path)
-	if err != nil {
-		return err
-	}
-	linksMu.Lock()
-	defer linksMu.Unlock()
-	links := o.links()
-	l := link{Layer: rel, Size: st.Size(), MTime: st.ModTime().UnixNano()}
-	for i := range links {
-		if links[i].Layer == rel {
-			return nil
-		}
-	}
-	b, err := json.Marshal(append(links, l))
-	if err != nil {
-		return err
-	}
-	tmp := o.s.path("objects", o.Key, ".links.new")
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, o.s.path("objects", o.Key, "links.json"))
-}
-
-func (o *Object) links() []link {
-	var links []link
-	if b, err := os.ReadFile(o.s.path("objects", o.Key, "links.json")); err == nil {
-		json.Unmarshal(b, &links)
-	}
-	return links
-}
-
-func (o *Object) linksIntact() bool {
-	for _, l := range o.links() {
-		st, err := os.Lstat(o.s.path("layers", l.Layer))
-		if err != nil || st.Size() != l.Size || st.ModTime().UnixNano() != l.MTime {
-			return false
-		}
-	}
-	return true
 }

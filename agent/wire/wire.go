@@ -85,6 +85,9 @@ func (e *Error) Error() string { return e.Msg }
 
 // Send sends a message with files. It does not close them.
 func Send(sock int, v any, files ...*os.File) error {
+	if len(files) >= maxFiles {
+		return fmt.Errorf("a message with %d files; %d is the most", len(files), maxFiles-1)
+	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err

@@ -83,8 +83,8 @@ func (d *Dir) Close() error {
 }
 
 // RemoveAll removes a tree like os.RemoveAll, but never goes into another file
-// system: a mount below it is an error, not something to empty. Files that carry
-// the immutable or append-only flag lose it first.
+// system: a mount there or below is an error, not something to empty. Files that
+// carry the immutable or append-only flag lose it first.
 func RemoveAll(path string) error {
 	err := checkMounts(path)
 	if err != nil {
@@ -105,6 +105,11 @@ func checkMounts(path string) error {
 			return nil
 		}
 		return &os.PathError{Op: "statx", Path: path, Err: err}
+	}
+	var above unix.Statx_t
+	// "/." follows a link to the directory above, as the path itself does.
+	if err := statx(filepath.Dir(filepath.Clean(path))+"/.", &above); err == nil && above.Mnt_id != root.Mnt_id {
+		return fmt.Errorf("not removing %s: %s is a mount", path, path)
 	}
 	return filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {

@@ -1,0 +1,99 @@
+// Files of layers that have a second name outside of the store.
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// link is a file of a layer that is also somewhere else by a hard link. Writing to
+// it there changes the layer, and every object that has it: size and time tell.
+type link struct {
+	Path  string `json:"path"` // below the layer
+	Size  int64  `json:"size"`
+	MTime int64  `json:"mtime"` // ns since 1970
+}
+
+// RecordLink notes that the file at path, which is in one of the object's layers,
+// has a second name outside of the store.
+func (o *Object) RecordLink(path string) error {
+	rel, err := filepath.Rel(o.s.LayersDir(), path)
+	if err != nil {
+		return err
+	}
+	layer, sub, ok := strings.Cut(rel, "/")
+	if !ok || layer == ".." {
+		return fmt.Errorf("%s is not in a layer", path)
+	}
+	st, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.s.path("links"), 0o755); err != nil {
+		return err
+	}
+	// Other processes note theirs.
+	lock, err := os.Open(o.s.path("links"))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return &os.PathError{Op: "flock", Path: lock.Name(), Err: err}
+	}
+	links, err := o.s.links(layer)
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.Path == sub {
+			return nil
+		}
+	}
+	b, err := json.Marshal(append(links, link{Path: sub, Size: st.Size(), MTime: st.ModTime().UnixNano()}))
+	if err != nil {
+		return err
+	}
+	tmp := o.s.path("links", layer+".new")
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, o.s.path("links", layer+".json"))
+}
+
+func (s *Store) links(layer string) ([]link, error) {
+	b, err := os.ReadFile(s.path("links", layer+".json"))
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var links []link
+	if err := json.Unmarshal(b, &links); err != nil {
+		return nil, fmt.Errorf("links of layer %s: %w", layer, err)
+	}
+	return links, nil
+}
+
+// linksIntact tells whether nobody wrote to a file of the object by its other name.
+func (o *Object) linksIntact() bool {
+	for _, layer := range o.Layers {
+		links, err := o.s.links(layer)
+		if err != nil {
+			return false
+		}
+		for _, l := range links {
+			st, err := os.Lstat(o.s.path("layers", layer, l.Path))
+			if err != nil || st.Size() != l.Size || st.ModTime().UnixNano() != l.MTime {
+				return false
+			}
+		}
+	}
+	return true
+}
