@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -379,12 +378,4 @@ func (pl *plan) adopted(st step) *plan {
 		}
 	}
 	return nil
-}
-
-// originText is a position as people write it.
-func originText(o manifest.Origin) string {
-	if o.File == "" {
-		return ""
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%s:%d:%d", o.File, o.Line, o.Col), ":0")
 }

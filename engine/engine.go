@@ -61,6 +61,9 @@ type Engine struct {
 	run   *scratch.Dir // in the store
 	roots map[string]*root
 	nextN int
+
+	settling chan struct{} // a word to the settler that there is something new
+	settled  chan struct{} // closed when it has ended
 }
 
 // New makes an engine. It does nothing to the system yet: what is needed for
@@ -145,7 +148,27 @@ func (e *Engine) prepare() error {
 		return err
 	}
 	e.space, e.work, e.run = space, work, run
+	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})
+	go e.settle(e.settling, e.settled)
 	return nil
+}
+
+// settle writes out what has been committed, beside the stages that run meanwhile,
+// so that it is safe against a crash of the machine. A failure costs nothing but a
+// rebuild after such a crash.
+func (e *Engine) settle(wake <-chan struct{}, done chan<- struct{}) {
+	defer close(done)
+	for range wake {
+		_ = e.cfg.Store.Settle()
+	}
+}
+
+// committed tells the settler of something new.
+func (e *Engine) committed() {
+	select {
+	case e.settling <- struct{}{}:
+	default: // it knows already
+	}
 }
 
 // Close ends the build roots and removes what the engine made for itself.
@@ -168,7 +191,9 @@ func (e *Engine) Close() error {
 			mu.Unlock()
 		}()
 	}
+	close(e.settling)
 	wg.Wait()
+	<-e.settled
 	e.roots = map[string]*root{}
 	errs = append(errs, e.space.Close(), e.run.Close(), e.work.Close())
 	e.space = nil

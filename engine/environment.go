@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
@@ -222,12 +223,18 @@ func (v *environment) filesOfSources(name, target string) (data stages.InputData
 		return data, err
 	}
 	store := v.b.e.cfg.Store.SourcesDir()
+	now := time.Now()
 	for _, ref := range v.pl.ids.References(v.pl.p, v.i, name) {
 		if _, dup := data.Files[ref.ID]; dup {
 			continue
 		}
 		if err := os.Link(sources.Path(store, ref.ID), filepath.Join(dir, ref.ID)); err != nil {
 			return data, fmt.Errorf("source file %s is not in the store: %w", ref.ID, err)
+		}
+		// When it was fetched must not show in what is made of it: like everything
+		// that is new in the tree, its copies are clamped to the source epoch.
+		if err := os.Chtimes(filepath.Join(dir, ref.ID), now, now); err != nil {
+			return data, err
 		}
 		data.Files[ref.ID] = metadataOf(ref)
 	}

@@ -114,7 +114,7 @@ func (l layers) redirected(p place, dir []place, name string, i int) ([]place, s
 	case strings.HasPrefix(to, "/"):
 		return l.below(p.layer, "."), to[1:], -1
 	default:
-		return dir, to, i
+		return dir, path.Join(path.Dir(name), to), i
 	}
 	return dir, name, i
 }

@@ -3,7 +3,6 @@ package engine
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -108,8 +107,9 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	}
 	for tool, stage := range hostTools {
 		if !hostHas(tool) {
-			pkg := cmp.Or(packageOf[tool], tool)
-			add(Missing{What: tool, Why: "the host is the build root of " + stage, Package: pkg})
+			first, _, _ := strings.Cut(tool, "|")
+			pkg := cmp.Or(packageOf[first], first)
+			add(Missing{What: strings.ReplaceAll(tool, "|", " or "), Why: "the host is the build root of " + stage, Package: pkg})
 		}
 	}
 	slices.SortFunc(out, func(a, b Missing) int {
@@ -179,15 +179,4 @@ func canUnshare() error {
 		return errors.New("no CAP_SYS_ADMIN")
 	}
 	return nil
-}
-
-// Settle writes the store out in the background of a build that has work to do,
-// so that what earlier builds made is safe against a crash of the machine.
-func (e *Engine) Settle(ctx context.Context) {
-	go func() {
-		if ctx.Err() == nil {
-			// A failure costs nothing but a rebuild after a crash.
-			_ = e.cfg.Store.Settle()
-		}
-	}()
 }

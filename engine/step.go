@@ -117,7 +117,11 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 		}
 		base = nil
 	}
-	return b.e.cfg.Store.Commit(info, base, upper)
+	obj, err := b.e.cfg.Store.Commit(info, base, upper)
+	if err == nil {
+		b.e.committed()
+	}
+	return obj, err
 }
 
 // initUpper gives the directory that takes the changes of a step the attributes of
@@ -166,21 +170,26 @@ func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
 func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, err error) {
 	s := pl.p.Stages[i]
 	native := stages.Lookup(s.Type)
+	id := pl.ids.Stage(pl.p, i)
+	fail := func(err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		res = StageResult{Pipeline: pl.p.Name, Type: s.Type, ID: id, Output: err.Error() + "\n"}
+		return &StageError{
+			Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name),
+			Msg: err.Error(), Hint: b.e.hint(err, ""), Err: err,
+		}
+	}
 	br, err := b.e.buildRoot(ctx, pl.runner, buildTree, b.span)
 	if err != nil {
+		err = fail(err)
 		return res, err
 	}
 	span := b.stageSpan(pl, i)
 	defer func() { span.End(err) }()
 	prepare := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "prepare"})
 	env := &environment{b: b, pl: pl, i: i, stage: s, trees: trees, tree: tree, dir: filepath.Join(at, fmt.Sprintf("stage-%d", i))}
-	id := pl.ids.Stage(pl.p, i)
-	fail := func(err error) error {
-		return &StageError{
-			Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name),
-			Msg: err.Error(), Hint: b.e.hint(err, ""), Err: err,
-		}
-	}
 	args, mounts, err := env.open()
 	prepare.End(err)
 	defer func() {
@@ -190,12 +199,14 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		}
 	}()
 	if err != nil {
-		return res, fail(err)
+		err = fail(err)
+		return res, err
 	}
 	args.Meta = stages.MetaArg{ID: id, SourceEpoch: pl.p.SourceEpoch}
 	raw, err := json.Marshal(args)
 	if err != nil {
-		return res, fail(err)
+		err = fail(err)
+		return res, err
 	}
 	out := newTail(maxTail)
 	running := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "run"})

@@ -17,6 +17,12 @@ type SchemaError struct {
 	Path    []any  // keys (string) and indexes (int) from the root of the document
 }
 
+// unknownModule begins the message about a module without a schema.
+const unknownModule = "could not find schema information for "
+
+// Unknown tells that the error is only that a module is not known.
+func (e SchemaError) Unknown() bool { return strings.HasPrefix(e.Message, unknownModule) }
+
 // Place is the path as upstream prints it: ".pipelines[0].stages[2].options"; the
 // root is ".".
 func (e SchemaError) Place() string {
@@ -186,7 +192,7 @@ func (c *checker) module(kind ModuleKind, name string, x any, path, from []any) 
 	schema := lookup(c.mods, kind, name)
 	if schema == nil {
 		c.errs = append(c.errs, SchemaError{
-			Message: "could not find schema information for " + pyQuoted(name),
+			Message: unknownModule + pyQuoted(name),
 			Path:    slices.Clone(path),
 		})
 		return

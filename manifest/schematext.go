@@ -318,6 +318,7 @@ var builtinSchemas = map[ModuleKind]map[string]string{
         "additionalProperties": false,
         "properties": {
           "url": {"type": "string", "description": "URL of the file"},
+          "mirrors": {"type": "array", "items": {"type": "string"}, "description": "further URLs, tried in order; not upstream's"},
           "insecure": {"type": "boolean", "default": false, "description": "do not check the certificate of the server"},
           "secrets": {
             "type": "object",
