@@ -31,10 +31,11 @@ const maxInline = 1 << 20
 // says where it is; data also holds small files of the workspace.
 type sourceValue struct {
 	value
-	id   string // "sha256:…"
-	url  string
-	data []byte
-	path string // of a file of the workspace, absolute
+	id      string // "sha256:…"
+	url     string
+	mirrors []string // tried after url
+	data    []byte
+	path    string // of a file of the workspace, absolute
 }
 
 // CompareSameType makes sources of the same content equal.
@@ -61,7 +62,7 @@ var sourceTable = []Builtin{
 		Doc:    "A file to fetch." + sourceAttrs,
 		Result: "source",
 		Params: []Param{
-			{Name: "url", Type: "string", Doc: "Where it is: https, http or file."},
+			{Name: "url", Type: "string | list[string]", Doc: "Where it is: https, http or file. Of several, the next is tried when one fails."},
 			{Name: "sha256", Type: "string", Doc: "Its SHA-256 checksum in hexadecimal; \"sha256:\" may stand before it."},
 		},
 		run: runSourceURL,
@@ -202,27 +203,49 @@ func (l *limitedWriter) Write(p []byte) (int, error) {
 var hexSum = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}$`)
 
 func runSourceURL(c *call) (starlark.Value, error) {
-	raw, sum := c.str("url"), c.str("sha256")
-	u, err := url.Parse(raw)
-	if err != nil || !u.IsAbs() || u.Scheme != "file" && u.Host == "" {
-		return nil, c.fail("url", "for a file of the workspace write file(\"name\")", "%q is not a URL", raw)
-	}
-	switch u.Scheme {
-	case "http", "https", "file":
+	sum := c.str("sha256")
+	urls := []string{}
+	switch v := c.args["url"].(type) {
+	case starlark.String:
+		urls = append(urls, string(v))
 	default:
-		return nil, c.fail("url", "use https, http or file", "URLs of scheme %q cannot be fetched", u.Scheme)
+		urls = c.strs("url")
+	}
+	if len(urls) == 0 {
+		return nil, c.fail("url", "", "the list of URLs is empty")
+	}
+	name := ""
+	for _, raw := range urls {
+		u, err := url.Parse(raw)
+		if err != nil || !u.IsAbs() || u.Scheme != "file" && u.Host == "" {
+			return nil, c.fail("url", "for a file of the workspace write file(\"name\")", "%q is not a URL", raw)
+		}
+		switch u.Scheme {
+		case "http", "https", "file":
+		default:
+			return nil, c.fail("url", "use https, http or file", "URLs of scheme %q cannot be fetched", u.Scheme)
+		}
+		if name == "" {
+			name = path.Base(u.Path)
+		}
 	}
 	if !hexSum.MatchString(sum) {
 		return nil, c.fail("sha256", "64 lower-case hexadecimal digits, as sha256sum prints them", "%q is not a SHA-256 checksum", sum)
 	}
-	s := newSource(fmt.Sprintf("source.url(%q)", raw), path.Base(u.Path), strings.TrimPrefix(sum, "sha256:"))
-	s.url = raw
+	s := newSource(fmt.Sprintf("source.url(%q)", urls[0]), name, strings.TrimPrefix(sum, "sha256:"))
+	s.url, s.mirrors = urls[0], urls[1:]
 	return s, nil
 }
 
 // item is how the source stands in a manifest: the source's type, and the item.
 func (v *sourceValue) item() (typ string, item any) {
 	switch {
+	case v.url != "" && len(v.mirrors) > 0:
+		mirrors := make([]any, len(v.mirrors))
+		for i, m := range v.mirrors {
+			mirrors[i] = m
+		}
+		return "org.osbuild.curl", map[string]any{"url": v.url, "mirrors": mirrors}
 	case v.url != "":
 		return "org.osbuild.curl", v.url
 	case v.data != nil || v.path == "":
