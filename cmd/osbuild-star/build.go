@@ -102,7 +102,7 @@ func runBuild(a *app, args []string) error {
 	}
 	a.screen.note("%s %s in %s (%s)%s", a.screen.paint("1;32", "built"), plural(len(report.Images), "image"),
 		seconds(time.Since(start)), how, sizeNote(size))
-	if len(images) == 1 && report.Ran > 0 && isDisk(report.Images[0].Files) {
+	if len(images) == 1 && report.Ran > 0 && isDisk(paths(report.Images[0].Files)) {
 		a.screen.note("to start it: osbuild-star boot %s", images[0].Label)
 	}
 	return nil
@@ -122,13 +122,21 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+func paths(files []exported) []string {
+	out := make([]string, len(files))
+	for i, f := range files {
+		out[i] = f.Path
+	}
+	return out
+}
+
 // isDisk tells whether the files of an artifact are one disk that can be started.
-func isDisk(files []exported) bool {
+func isDisk(files []string) bool {
 	if len(files) != 1 {
 		return false
 	}
 	for _, suffix := range []string{".qcow2", ".raw", ".vmdk", ".vdi", ".vhdx", ".vpc", ".vhd"} {
-		if strings.HasSuffix(files[0].Path, suffix) {
+		if strings.HasSuffix(files[0], suffix) {
 			return true
 		}
 	}

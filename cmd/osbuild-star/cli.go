@@ -88,7 +88,7 @@ func usagef(verb, format string, args ...any) error {
 
 func (a *app) globalFlags(fs *pflag.FlagSet) {
 	fs.StringVarP(&a.dir, "directory", "C", "", "work as if started in this `directory`")
-	fs.StringVar(&a.store, "store", "", "`directory` of the store (default: $OSBUILD_STAR_STORE, else below /var/cache or the user's cache)")
+	fs.StringVar(&a.store, "store", "", "`directory` of the store (default: $OSBUILD_STAR_STORE, else the machine's cache)")
 	fs.BoolVarP(&a.quiet, "quiet", "q", false, "print warnings and errors only")
 	fs.BoolVarP(&a.verbose, "verbose", "v", false, "print what stages print, and every phase")
 	fs.StringVar(&a.color, "color", "auto", "`when` to use color: auto, always, never")
@@ -175,7 +175,7 @@ func (a *app) invoke(cmd *command, args []string) error {
 	a.globalFlags(fs)
 	a.dir, a.store, a.quiet, a.verbose, a.color = dir, store, quiet, verbose, color
 	help := fs.BoolP("help", "h", false, "show this help")
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(hidePatterns(args)); err != nil {
 		e := &usageError{msg: err.Error(), verb: cmd.name, hint: "see: osbuild-star " + cmd.name + " --help"}
 		if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 			var known []string
@@ -199,8 +199,41 @@ func (a *app) invoke(cmd *command, args []string) error {
 		}
 	}
 	a.screen.configure(a.color, a.quiet, a.verbose, a.json)
-	return cmd.run(a, fs.Args())
+	rest := showPatterns(fs.Args())
+	if cmd.args == "" && len(rest) > 0 {
+		return usagef(cmd.name, "%s takes no argument, and got %q", cmd.name, rest[0])
+	}
+	return cmd.run(a, rest)
 }
+
+// A pattern that takes targets away, "-//images:x" or "-:x", looks like a flag:
+// hidePatterns marks those among the arguments, and showPatterns takes the mark
+// away again. What stands behind "--" is left as it is.
+func hidePatterns(args []string) []string {
+	out := slices.Clone(args)
+	for i, arg := range out {
+		if arg == "--" {
+			break
+		}
+		for _, sign := range []string{"-//", "-:", "-@"} {
+			if strings.HasPrefix(arg, sign) {
+				out[i] = hidden + arg
+			}
+		}
+	}
+	return out
+}
+
+func showPatterns(args []string) []string {
+	out := slices.Clone(args)
+	for i, arg := range out {
+		out[i] = strings.TrimPrefix(arg, hidden)
+	}
+	return out
+}
+
+// hidden cannot be in an argument that the system passes on.
+const hidden = "\x00"
 
 // storeDir is where the store is.
 func (a *app) storeDir() (string, error) {
@@ -282,7 +315,34 @@ func commandHelp(c *command, fs *pflag.FlagSet) string {
 	for line := range strings.Lines(strings.TrimSpace(c.example) + "\n") {
 		b.WriteString("  " + line)
 	}
-	fmt.Fprintf(&b, "\nFlags:\n%s", fs.FlagUsages())
+	fmt.Fprintf(&b, "\nFlags:\n%s", flagHelp(fs))
+	return b.String()
+}
+
+// flagHelp lists flags. Unlike pflag's own list it does not write "[=true|false]"
+// behind each switch.
+func flagHelp(fs *pflag.FlagSet) string {
+	var left, right []string
+	width := 0
+	fs.VisitAll(func(f *pflag.Flag) {
+		name := "      --" + f.Name
+		if f.Shorthand != "" {
+			name = "  -" + f.Shorthand + ", --" + f.Name
+		}
+		value, text := pflag.UnquoteUsage(f)
+		if value != "" && f.Value.Type() != "bool" {
+			name += " " + value
+		}
+		if f.DefValue != "" && f.Value.Type() == "string" {
+			text += fmt.Sprintf(" (default %s)", f.DefValue)
+		}
+		left, right = append(left, name), append(right, text)
+		width = max(width, len(name))
+	})
+	var b strings.Builder
+	for i := range left {
+		fmt.Fprintf(&b, "%-*s   %s\n", width, left[i], right[i])
+	}
 	return b.String()
 }
 

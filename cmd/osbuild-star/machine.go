@@ -15,6 +15,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/engine/vm"
 	"github.com/osbuild-star/osbuild-star/monitor"
+	rulefile "github.com/osbuild-star/osbuild-star/starlark"
 	"github.com/spf13/pflag"
 )
 
@@ -24,6 +25,27 @@ func (a *app) machineFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&a.cfg.memory, "memory", 0, "memory of the machine in `MiB`")
 	fs.StringVar(&a.cfg.accel, "accel", "", "`accelerator`: auto, kvm or tcg (default: $"+vm.AccelEnv+", else auto)")
 	fs.StringVarP(&a.cfg.output, "out", "o", "", "`directory` to put files into (default: out/ of the workspace)")
+}
+
+// checkMachine checks the values of machineFlags, before anything is built.
+func (a *app) checkMachine(verb string) error {
+	for _, f := range []struct {
+		flag, value string
+		known       []string
+	}{{"firmware", a.cfg.firmware, []string{"bios", "uefi"}}, {"accel", a.cfg.accel, []string{"auto", "kvm", "tcg"}}} {
+		if f.value == "" || slices.Contains(f.known, f.value) {
+			continue
+		}
+		e := &usageError{
+			msg:  fmt.Sprintf("--%s takes %s, not %q", f.flag, strings.Join(f.known, " or "), f.value),
+			verb: verb,
+		}
+		if near := rulefile.Suggest(f.value, f.known); near != "" {
+			e.hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		return e
+	}
+	return nil
 }
 
 var bootCommand = &command{
@@ -62,6 +84,9 @@ func runBoot(a *app, args []string) error {
 	if len(command) > 0 && !a.cfg.ssh {
 		return usagef("boot", "boot starts one image; a command needs --ssh")
 	}
+	if err := a.checkMachine("boot"); err != nil {
+		return err
+	}
 	s, err := a.open()
 	if err != nil {
 		return err
@@ -86,6 +111,9 @@ func runBoot(a *app, args []string) error {
 	if len(plan.Artifacts) != 1 {
 		return usagef("boot", "%s names %d images, and boot starts one", label, len(plan.Artifacts))
 	}
+	if f := plan.Artifacts[0].Files; f != nil && !isDisk(f) {
+		return notDisk(plan.Artifacts[0])
+	}
 	if err := s.preflight(plan, []string{plan.Artifacts[0].Pipeline}, more(plan)); err != nil {
 		return err
 	}
@@ -97,8 +125,8 @@ func runBoot(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !isDisk(files) {
-		return usagef("boot", "%s is not one disk image that can be started", images[0].Label)
+	if !isDisk(paths(files)) {
+		return notDisk(images[0].Artifact)
 	}
 	cfg.Disk = files[0].Path
 	a.screen.endProgress()
@@ -115,6 +143,13 @@ func runBoot(a *app, args []string) error {
 	}
 	a.screen.note("starting %s; Ctrl-A x ends the machine, Ctrl-A h shows more keys", relative(cfg.Disk))
 	return machineError(vm.Interactive(a.ctx, cfg, os.Stdin, os.Stdout))
+}
+
+func notDisk(a builtins.Artifact) error {
+	return &usageError{
+		msg:  fmt.Sprintf("%s is not one disk image that can be started", a.Label),
+		hint: "boot takes images whose only file is a .qcow2, .raw, .vmdk, .vdi, .vhdx or .vhd",
+	}
 }
 
 func vmMissing(cfg vm.Config) []engine.Missing {
@@ -166,6 +201,9 @@ type testReport struct {
 }
 
 func runTest(a *app, args []string) error {
+	if err := a.checkMachine("test"); err != nil {
+		return err
+	}
 	s, err := a.open()
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/runners"
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/store"
 	"github.com/spf13/pflag"
@@ -120,6 +121,9 @@ func (a *app) loadManifest(file string) (*manifest.Manifest, error) {
 		return nil, fmt.Errorf("reading the manifest: %w", err)
 	}
 	m, err := manifest.LoadChecked(data, manifest.Builtin())
+	if a.osb.inspect {
+		m, err = a.loadUnknown(data, m, err)
+	}
 	var invalid *manifest.ValidationError
 	var version *manifest.UnsupportedVersionError
 	switch {
@@ -138,7 +142,32 @@ func (a *app) loadManifest(file string) (*manifest.Manifest, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	for _, p := range m.Pipelines {
+		// Also one that no stage needs: it is a mistake all the same.
+		if p.Runner != "" && !a.osb.inspect {
+			if _, err := runners.Lookup(p.Runner); err != nil {
+				return nil, fmt.Errorf("%s: pipeline %q: %w", file, p.Name, err)
+			}
+		}
+	}
 	return m, nil
+}
+
+// loadUnknown lets a manifest be inspected whose stages are not all known here: its
+// IDs do not depend on that.
+func (a *app) loadUnknown(data []byte, m *manifest.Manifest, err error) (*manifest.Manifest, error) {
+	var invalid *manifest.ValidationError
+	if !errors.As(err, &invalid) {
+		return m, err
+	}
+	for _, e := range invalid.Errors {
+		if !e.Unknown() {
+			return m, err
+		}
+	}
+	a.screen.warn("%s that %s not known here, so options were not checked",
+		plural(len(invalid.Errors), "module"), map[bool]string{true: "is", false: "are"}[len(invalid.Errors) == 1])
+	return manifest.Load(data)
 }
 
 func quotedNames(m *manifest.Manifest) string {
@@ -208,8 +237,13 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 		}
 	}
 	result["log"] = log
+	if m.V1 {
+		result = resultV1(m, res)
+	}
 	var stage *engine.StageError
 	switch {
+	case errors.As(err, &stage) && a.ctx.Err() == nil && m.V1:
+		return a.osbuildFailed(result, err, nil)
 	case errors.As(err, &stage) && a.ctx.Err() == nil:
 		return a.osbuildFailed(result, err, map[string]any{
 			"type": "org.osbuild.error.stage",
@@ -220,7 +254,9 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 	case err != nil:
 		return err
 	}
-	result["metadata"] = meta
+	if !m.V1 {
+		result["metadata"] = meta
+	}
 	for i, name := range names {
 		dest := filepath.Join(a.osb.output, a.osb.exports[i])
 		if err := scratch.RemoveAll(dest); err != nil {
@@ -254,7 +290,9 @@ func (a *app) osbuildFailed(result map[string]any, err error, detail map[string]
 	if !a.json {
 		return err
 	}
-	result["type"], result["success"], result["error"] = "error", false, detail
+	if detail != nil {
+		result["type"], result["success"], result["error"] = "error", false, detail
+	}
 	if err := a.screen.outJSON(result); err != nil {
 		return err
 	}

@@ -230,6 +230,7 @@ func (s *screen) headline(msg, hint string) {
 func hintOf(err error) string {
 	var (
 		host    *engine.HostError
+		stage   *engine.StageError
 		fetch   *sources.Error
 		vmconf  *vm.ConfigError
 		nomatch *rulefile.NoMatchError
@@ -238,6 +239,8 @@ func hintOf(err error) string {
 	switch {
 	case errors.As(err, &host):
 		return host.Hint
+	case errors.As(err, &stage):
+		return stage.Hint
 	case errors.As(err, &fetch):
 		return fetch.Hint
 	case errors.As(err, &vmconf):

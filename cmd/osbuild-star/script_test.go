@@ -1,11 +1,133 @@
+// Tests of the command by scripts: each file of testdata/script is one, in the
+// format of testscript. This file is how they are run; the commands that scripts
+// have beside testscript's own are in scriptcmd_test.go.
 package main
 
 import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"testing"
 
+	"github.com/osbuild-star/osbuild-star/agent"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
+var update = flag.Bool("update", false, "write the expected output in testdata/script anew")
+
+// TestMain is several programs, by its name: the agent of build roots, the command
+// itself, a helper that starts it in a full file system, and the tests.
+func TestMain(m *testing.M) {
+	if agent.Is(os.Args) {
+		os.Exit(agent.Main(os.Args))
+	}
+	testscript.Main(m, map[string]func(){
+		"osbuild-star": func() { os.Exit(Main()) },
+		"in-tmpfs":     func() { os.Exit(inTmpfs(os.Args[1:])) },
+	})
+}
+
+// inTmpfs mounts a tmpfs with those options on a directory, in a mount namespace of
+// its own, and becomes the command: in-tmpfs DIR OPTIONS COMMAND...
+func inTmpfs(args []string) int {
+	fail := func(what string, err error) int {
+		fmt.Fprintf(os.Stderr, "in-tmpfs: %s: %v\n", what, err)
+		return 125
+	}
+	runtime.LockOSThread() // the namespace is that of the thread which becomes the command
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fail("unshare", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fail("making mounts private", err)
+	}
+	if err := unix.Mount("tmpfs", args[0], "tmpfs", 0, args[1]); err != nil {
+		return fail("mounting", err)
+	}
+	prog, err := exec.LookPath(args[2])
+	if err != nil {
+		return fail("looking", err)
+	}
+	return fail("starting", unix.Exec(prog, args[2:], os.Environ()))
+}
+
+// canBuild tells why builds cannot be tested here, or "".
+func canBuild() string {
+	switch {
+	case os.Geteuid() != 0:
+		return "building needs root"
+	case builtWithCgo:
+		return "a test program with cgo cannot be the agent of a build root: CGO_ENABLED=0 go test"
+	}
+	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
+		return "needs systemd-nspawn (package systemd-container)"
+	}
+	return ""
+}
+
+func needBuild(t testing.TB) {
+	t.Helper()
+	if why := canBuild(); why != "" {
+		t.Skip(why)
+	}
+}
+
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	// Another user has to reach the command.
+	prog, err := exec.LookPath("osbuild-star")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// testscript leaves its folder behind when not all scripts are run.
+	tmp := t.TempDir()
+	t.Setenv("GOTMPDIR", tmp)
+	for _, d := range []string{filepath.Dir(prog), filepath.Dir(filepath.Dir(prog)), tmp, filepath.Dir(tmp)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := snapshot()
+	t.Cleanup(func() { before.check(t, "") })
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("OSBUILD_STAR_STORE", filepath.Join(env.WorkDir, "store"))
+			env.Setenv("NO_COLOR", "1")
+			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, "tmp"))
+			for _, d := range []string{filepath.Join(env.WorkDir, "var"), filepath.Join(env.WorkDir, "tmp")} {
+				if err := os.Mkdir(d, 0o777); err != nil {
+					return err
+				}
+				if err := os.Chmod(d, 0o777); err != nil {
+					return err
+				}
+			}
+			for _, d := range []string{env.WorkDir, filepath.Dir(env.WorkDir)} {
+				if err := os.Chmod(d, 0o755); err != nil {
+					return err
+				}
+			}
+			s := &scriptState{vars: env.Vars, before: snapshot(), started: map[string]*process{}}
+			env.Values[stateKey{}] = s
+			env.Defer(s.end)
+			return nil
+		},
+		Cmds:          scriptCommands,
+		Condition:     condition,
+		UpdateScripts: *update,
+		// What a script says has to be what a person types.
+		RequireExplicitExec: true,
+	})
+}
+
+// condition has [build]: stages can be run here.
+func condition(cond string) (bool, error) {
+	if cond == "build" {
+		return canBuild() == "", nil
+	}
+	return false, fmt.Errorf("unknown condition %q", cond)
 }

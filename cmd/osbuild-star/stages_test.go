@@ -1,0 +1,67 @@
+// Stages of the tests: the test program is the agent of build roots too, so they
+// are there in its builds.
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/osbuild-star/osbuild-star/stages"
+)
+
+func init() {
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.sleep", Revision: 1, Summary: "sleep, in a program of the build root",
+		Schema: `{"options": {"type": "object", "additionalProperties": false, "required": ["token"], "properties": {
+  "token": {"type": "string", "description": "name of the program"}}}, "devices": {"type": "object"}}`,
+		Run: func(c *stages.Context) error {
+			var o struct {
+				Token string `json:"token"`
+			}
+			if err := c.Decode(&o); err != nil {
+				return err
+			}
+			var at []string
+			for name, d := range c.Devices {
+				at = append(at, name+" at "+d.Path)
+			}
+			for name, m := range c.Mounts {
+				at = append(at, name+" on "+m.Path)
+			}
+			fmt.Fprintf(c.Log, "%s sleeps with %s\n", o.Token, strings.Join(at, ", "))
+			cmd := c.Cmd("sleep", "1000")
+			cmd.Args[0] = o.Token
+			return cmd.Run()
+		},
+	})
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.tool", Revision: 1, Summary: "need programs that no host has",
+		Schema: `{"options": {"type": "object", "additionalProperties": false}}`,
+		Tools:  []string{"osbuild-star-no-such-program", "mkfs.osbuild-star-neither"},
+		Run:    func(c *stages.Context) error { return nil },
+	})
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.fill", Revision: 1, Summary: "make many directories",
+		Schema: `{"options": {"type": "object", "additionalProperties": false}}`,
+		Run: func(c *stages.Context) error {
+			return c.Run("sh", "-c", "cd "+c.Tree+" && mkdir $(seq 500)")
+		},
+	})
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.talk", Revision: 1, Summary: "print lines and fail with a hint",
+		Schema: `{"options": {"type": "object", "additionalProperties": false, "properties": {
+  "lines": {"type": "integer", "description": "how many"}}}}`,
+		Run: func(c *stages.Context) error {
+			var o struct {
+				Lines int `json:"lines"`
+			}
+			if err := c.Decode(&o); err != nil {
+				return err
+			}
+			for i := range o.Lines {
+				fmt.Fprintf(c.Log, "line %d of the output\n", i+1)
+			}
+			return &stages.Error{Msg: "it does not work", Hint: "do something else"}
+		},
+	})
+}
