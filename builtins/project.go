@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ type Project struct {
 
 	mu      sync.Mutex
 	used    map[string]bool // the defines that a parameter has taken
+	asked   map[string]bool // parameters that rule files have
 	schemas map[string]*stageSchema
 }
 
@@ -67,7 +69,7 @@ func Open(cfg Config) (*Project, error) {
 			return nil, err
 		}
 	}
-	p := &Project{cfg: cfg, moduleParams: map[string]starlark.Value{}, used: map[string]bool{}, schemas: map[string]*stageSchema{}}
+	p := &Project{cfg: cfg, moduleParams: map[string]starlark.Value{}, used: map[string]bool{}, asked: map[string]bool{}, schemas: map[string]*stageSchema{}}
 	p.short = sync.OnceValue(p.makeShortNames)
 	for _, prm := range cfg.Workspace.Params {
 		v := prm.Value
@@ -100,12 +102,34 @@ func (p *Project) Loader() *rulefile.Loader { return p.loader }
 // define is the value that the command line gives a parameter.
 func (p *Project) define(name string) (string, bool) {
 	text, ok := p.cfg.Defines[name]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked[name] = true
 	if ok {
-		p.mu.Lock()
 		p.used[name] = true
-		p.mu.Unlock()
 	}
 	return text, ok
+}
+
+// UnknownParamError is a define that no parameter takes.
+type UnknownParamError struct {
+	Name  string
+	Known []string // the parameters of MODULE.star and of the packages that were read
+}
+
+func (e *UnknownParamError) Error() string {
+	return fmt.Sprintf("-D %s: no parameter of that name in MODULE.star or in the packages asked for", e.Name)
+}
+
+// Hint names the parameter that may have been meant, or all that there are.
+func (e *UnknownParamError) Hint() string {
+	if near := rulefile.Suggest(e.Name, e.Known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	if len(e.Known) == 0 {
+		return "they have none"
+	}
+	return "there are: " + strings.Join(e.Known, ", ")
 }
 
 // Match reads the packages that the patterns speak of and returns the targets
@@ -131,7 +155,7 @@ func (p *Project) Match(ctx context.Context, patterns []string, cwdPackage strin
 	defer p.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(p.cfg.Defines)) {
 		if !p.used[name] {
-			return nil, fmt.Errorf("-D %s: no parameter of that name in MODULE.star or in the packages asked for", name)
+			return nil, &UnknownParamError{Name: name, Known: slices.Sorted(maps.Keys(p.asked))}
 		}
 	}
 	return targets, nil

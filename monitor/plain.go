@@ -93,6 +93,10 @@ func (p *Plain) Event(e Event) {
 	}
 }
 
+// brief is how long a stage takes that nobody wants a line about: an image has dozens
+// of them.
+const brief = 100 * time.Millisecond
+
 // ended writes the line of a span that is over, where a person wants to know.
 func (p *Plain) ended(o *openSpan, e Event) {
 	took := fmt.Sprintf("%6.1fs", e.Duration.Seconds())
@@ -102,6 +106,9 @@ func (p *Plain) ended(o *openSpan, e Event) {
 	}
 	switch o.ev.Category {
 	case CatStage:
+		if e.Err == "" && e.Duration < brief && !p.Verbose {
+			return
+		}
 		where := o.ev.Text
 		if o.ev.Target != "" {
 			where = o.ev.Target + " " + where

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/osbuild-star/osbuild-star/builtins"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/engine/vm"
 	"github.com/osbuild-star/osbuild-star/manifest"
@@ -149,13 +150,14 @@ func exitStatus(err error) int {
 		vmhost  *vm.HostError
 		rep     *reported
 		none    *noTests
+		param   *builtins.UnknownParamError
 	)
 	switch {
 	case errors.As(err, &rep):
 		return rep.status
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &param):
 		return exitUsage
 	case errors.As(err, &tests):
 		return exitTests
