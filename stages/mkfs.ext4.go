@@ -9,7 +9,7 @@ import (
 func init() {
 	Register(&Stage{
 		Name:     "org.osbuild.mkfs.ext4",
-		Revision: 1,
+		Revision: 2,
 		Summary:  "make an empty ext4 file system on a device",
 		Doc: `Runs mkfs.ext4(8) on the device. What is not set is as mke2fs.conf of the build
 root has it. With a source epoch, the times and the directory hash seed of the file
@@ -88,12 +88,9 @@ func runMkfsExt4(c *Context) error {
 		}
 		extended = append(extended, fmt.Sprintf("lazy_itable_init=%d,lazy_journal_init=%d", n, n))
 	}
-	if c.Meta.SourceEpoch != nil {
-		extended = append(extended, "hash_seed="+derivedUUID(c, "hash_seed"))
-	}
-	if len(extended) > 0 {
-		args = append(args, "-E", strings.Join(extended, ","))
-	}
+	// Else it is drawn at random, and no two builds are alike.
+	extended = append(extended, "hash_seed="+o.UUID)
+	args = append(args, "-E", strings.Join(extended, ","))
 	for _, f := range []struct {
 		name string
 		on   *bool
