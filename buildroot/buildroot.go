@@ -55,6 +55,7 @@ type Config struct {
 	Var    string // the directory below which /var is backed; "" is /var/tmp
 	Agent  string // the program to run as agent; "" is this program
 	Nspawn string // the program; "" finds it
+	BPF    bool   // limit devices by a BPF program, also where cgroup v1 could do it
 }
 
 // BuildRoot is a running build root.
@@ -131,7 +132,7 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("composing the build root: %w", err)
 	}
-	if b.cg, err = newCgroups(name); err != nil {
+	if b.cg, err = newCgroups(name, cfg.BPF); err != nil {
 		return nil, err
 	}
 	if err := b.start(ctx, name); err != nil {

@@ -37,14 +37,28 @@ func needRoot(t testing.TB) {
 	}
 }
 
-func openHost(t testing.TB) (*Space, *BuildRoot) {
+func openHost(t testing.TB) (*Space, *BuildRoot) { return openWith(t, Config{}) }
+
+// byBoth runs a test with each of the two ways to limit devices.
+func byBoth(t *testing.T, test func(t *testing.T, b *BuildRoot)) {
+	for name, bpf := range map[string]bool{"controller": false, "bpf": true} {
+		t.Run(name, func(t *testing.T) {
+			_, b := openWith(t, Config{BPF: bpf})
+			test(t, b)
+		})
+	}
+}
+
+// openWith opens a build root on the host's tree.
+func openWith(t testing.TB, cfg Config) (*Space, *BuildRoot) {
 	t.Helper()
 	needRoot(t)
 	s, err := NewSpace()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: runners.Host("/"), Work: t.TempDir(), Var: t.TempDir()})
+	cfg.Space, cfg.Tree, cfg.Runner, cfg.Work, cfg.Var = s, "/", runners.Host("/"), t.TempDir(), t.TempDir()
+	b, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +118,9 @@ func TestNativeStage(t *testing.T) {
 }
 
 // What a program must and must not find inside.
-func TestSandbox(t *testing.T) {
-	_, b := openHost(t)
+func TestSandbox(t *testing.T) { byBoth(t, testSandbox) }
+
+func testSandbox(t *testing.T, b *BuildRoot) {
 	for _, c := range []struct{ name, script, want string }{
 		{"no network", "ls /sys/class/net", "lo"},
 		{"own processes only", "set -- /proc/[0-9]*; echo $#", "2"},
@@ -116,6 +131,9 @@ func TestSandbox(t *testing.T) {
 		{"and is fresh too", "test -e /var/tmp/x || echo fresh", "fresh"},
 		{"var is on disk", "stat -f -c %T /var/tmp", "overlayfs"},
 		{"no host devices", "ls /dev | grep -E '^(vd|sd|nvme|loop)' || echo none", "none"},
+		{"nor of other devices", "mknod /tmp/d c 10 200 2>/dev/null || echo refused", "refused"},
+		{"but those of every system", "mknod /tmp/d c 1 3 && echo made", "made"},
+		{"a terminal of its own", "test -c /dev/ptmx && echo there", "there"},
 		{"nodes cannot be made", "mknod /tmp/d b 7 0 2>/dev/null || echo refused", "refused"},
 		{"no new privileges", "grep NoNewPrivs /proc/self/status | tr -d '\\t'", "NoNewPrivs:1"},
 		{"seccomp filter", "grep Seccomp: /proc/self/status | tr -d '\\t'", "Seccomp:2"},
@@ -155,9 +173,9 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-func TestLoop(t *testing.T) {
-	needRoot(t)
-	_, b := openHost(t)
+func TestLoop(t *testing.T) { byBoth(t, testLoop) }
+
+func testLoop(t *testing.T, b *BuildRoot) {
 	img := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(img, make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -173,7 +191,7 @@ func TestLoop(t *testing.T) {
 	}
 	// Without the right given by the mount the node alone is useless.
 	out, _ = sh(t, b, "head -c 6 "+l.Path+" 2>/dev/null || echo refused", Mount{Path: l.Path, Target: l.Path})
-	if b.cg.devices != "" && out != "refused" {
+	if out != "refused" {
 		t.Errorf("a device that was not allowed: %q", out)
 	}
 	if err := l.Close(); err != nil {

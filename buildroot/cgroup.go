@@ -20,17 +20,15 @@ const cgroupPrefix = "osbuild-star."
 // cgroups are the groups of one container.
 type cgroups struct {
 	dirs    []string
-	devices string // the group of the v1 devices controller, or ""
+	devices deviceFilter
 }
-
-// Character devices that every container may use: null zero full random urandom,
-// tty, ptmx and the pseudo terminals.
-var baseDevices = []string{"c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm", "c 5:1 rwm", "c 5:2 rwm", "c 136:* rw"}
 
 // newCgroups makes groups below those that this process is in, one in each
 // hierarchy that a container needs: the unified one and systemd's (nspawn makes
-// groups of its own there) and that of the devices controller.
-func newCgroups(name string) (*cgroups, error) {
+// groups of its own there) and that of the devices controller. Devices are limited by
+// that controller where it is there, or with bpf not asked of it, and else by a
+// program on the unified group.
+func newCgroups(name string, bpf bool) (_ *cgroups, err error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return nil, err
@@ -40,6 +38,12 @@ func newCgroups(name string) (*cgroups, error) {
 		return nil, err
 	}
 	c := &cgroups{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.remove())
+		}
+	}()
+	var v1, v2 string
 	for line := range strings.Lines(string(own)) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(f) != 3 {
@@ -53,53 +57,48 @@ func newCgroups(name string) (*cgroups, error) {
 		sweepCgroups(parent)
 		dir := filepath.Join(parent, cgroupPrefix+strconv.Itoa(os.Getpid())+"."+name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			c.remove()
 			return nil, fmt.Errorf("making a cgroup: %w", err)
 		}
 		c.dirs = append(c.dirs, dir)
-		if f[1] == "devices" {
-			c.devices = dir
+		switch f[1] {
+		case "devices":
+			v1 = dir
+		case "":
+			v2 = dir
 		}
 	}
-	if c.devices != "" {
-		if err := c.set("devices.deny", "a"); err != nil {
-			c.remove()
+	switch {
+	case v1 != "" && (!bpf || v2 == ""):
+		c.devices, err = newV1Filter(v1)
+	case v2 != "":
+		c.devices, err = newBPFFilter(v2)
+	default:
+		err = errors.New("limiting devices: there is neither cgroup v2 nor the devices controller of v1")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for d, a := range baseDevices {
+		if err := c.devices.allow(d, a); err != nil {
 			return nil, err
-		}
-		for _, d := range baseDevices {
-			if err := c.set("devices.allow", d); err != nil {
-				c.remove()
-				return nil, err
-			}
 		}
 	}
 	return c, nil
 }
 
-func (c *cgroups) set(file, value string) error {
-	if err := os.WriteFile(filepath.Join(c.devices, file), []byte(value), 0); err != nil {
-		return fmt.Errorf("limiting devices: %w", err)
-	}
-	return nil
-}
-
 // allow lets the container read and write one block device, and make nodes of it
 // where that is needed; deny takes it back.
 func (c *cgroups) allow(major, minor uint32, mknod bool) error {
-	if c.devices == "" {
-		return nil
-	}
-	access := "rw"
+	a := accRead | accWrite
 	if mknod {
-		access = "rwm"
+		a |= accMknod
 	}
-	return c.set("devices.allow", fmt.Sprintf("b %d:%d %s", major, minor, access))
+	return c.devices.allow(device{block: true, major: major, minor: minor}, a)
 }
 
 func (c *cgroups) deny(major, minor uint32) {
-	if c.devices != "" {
-		c.set("devices.deny", fmt.Sprintf("b %d:%d rwm", major, minor))
-	}
+	// A container that is gone has nothing to be denied.
+	_ = c.devices.deny(device{block: true, major: major, minor: minor})
 }
 
 // kill ends every process in the groups.
@@ -124,6 +123,9 @@ func (c *cgroups) kill() {
 // busy for a moment after its last process is gone.
 func (c *cgroups) remove() error {
 	var errs []error
+	if c.devices != nil {
+		errs = append(errs, c.devices.close())
+	}
 	for _, dir := range c.dirs {
 		var err error
 		for range 200 {

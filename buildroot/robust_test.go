@@ -178,21 +178,19 @@ func TestNodesOnS390x(t *testing.T) {
 	mount := Mount{Path: l.Path, Target: l.Path, Device: [2]uint32{l.Major, l.Minor}}
 	script := fmt.Sprintf("mknod /dev/mine b %d %d 2>/dev/null && head -c 6 /dev/mine || echo refused; mknod /dev/sda b 8 0 2>/dev/null || echo refused", l.Major, l.Minor)
 	for arch, want := range map[string]string{"x86_64": "refused\nrefused", "s390x": "markerrefused"} {
-		b, err := Open(context.Background(), Config{Space: space, Tree: "/", Arch: arch, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b.cg.devices == "" {
-			t.Log("devices are not limited here")
-		} else {
+		for _, bpf := range []bool{false, true} {
+			b, err := Open(context.Background(), Config{Space: space, Tree: "/", Arch: arch, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir(), BPF: bpf})
+			if err != nil {
+				t.Fatal(err)
+			}
 			if out, _ := sh(t, b, script, mount); out != want {
-				t.Errorf("%s: %q, want %q", arch, out, want)
+				t.Errorf("%s, BPF %t: %q, want %q", arch, bpf, out, want)
 			}
 			if out, _ := sh(t, b, script); out != "refused\nrefused" {
-				t.Errorf("%s, without the device: %q", arch, out)
+				t.Errorf("%s, BPF %t, without the device: %q", arch, bpf, out)
 			}
+			checkClosed(t, space, b)
 		}
-		checkClosed(t, space, b)
 	}
 }
 

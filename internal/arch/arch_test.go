@@ -71,11 +71,12 @@ var external = map[string][]string{
 	"sources":            {"github.com/klauspost/compress"},
 	"sources/apt":        {"github.com/klauspost/compress"},
 	"sources/lock":       {"github.com/klauspost/compress"},
-	"engine":             {"github.com/klauspost/compress"},
+	"engine":             {"github.com/klauspost/compress", "github.com/cilium/ebpf"},
+	"buildroot":          {"github.com/cilium/ebpf"},
 	"engine/vm":          {"golang.org/x/term"},
 	"starlark":           {"go.starlark.net"},
 	"builtins":           {"go.starlark.net", "github.com/klauspost/compress"},
-	"cmd/osbuild-star":   {"go.starlark.net", "github.com/klauspost/compress", "github.com/spf13/pflag", "golang.org/x/term", "golang.org/x/text"},
+	"cmd/osbuild-star":   {"github.com/cilium/ebpf", "go.starlark.net", "github.com/klauspost/compress", "github.com/spf13/pflag", "golang.org/x/term", "golang.org/x/text"},
 }
 
 var everybody = []string{"golang.org/x/sys", "golang.org/x/sync"}
