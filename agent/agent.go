@@ -3,11 +3,11 @@
 //
 // A tour: [Main] is the loop that takes requests from the host on its standard
 // input. A Prepare request sets up the build root by its runner, once. A Run
-// request starts one more copy of the program in mount, pid, ipc and uts
-// namespaces of its own (stage.go): that copy lays a fresh view over what the
+// request goes to one more copy of the program, which waits already in mount, pid,
+// ipc and uts namespaces of its own (worker.go): it lays a fresh view over what the
 // runner prepared, attaches the tree and what else the host sent, gives up the
-// privileges that the program does not need, and becomes the stage. The container
-// stays warm, and a stage costs a few milliseconds.
+// privileges that the program does not need, and becomes the stage (stage.go). The
+// container stays warm, and a stage costs a few milliseconds.
 //
 // The agent needs nothing of the tree that it is in: no shell, no library, no
 // /etc. It reaches the packages runners, stages and wire, and nothing else of
@@ -17,15 +17,12 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
@@ -61,6 +58,8 @@ type server struct {
 	wg   sync.WaitGroup
 
 	running map[uint64]context.CancelFunc
+	spare   *worker // waits for the next stage
+	closing bool
 }
 
 func serve() error {
@@ -81,12 +80,12 @@ func serve() error {
 	if err := s.send(&wire.Answer{Ready: true}); err != nil {
 		return err
 	}
+	s.startSpare()
 	for {
 		var req wire.Request
 		files, err := wire.Receive(sock, &req)
 		if err != nil {
-			s.cancelAll()
-			s.wg.Wait()
+			s.close()
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
@@ -132,14 +131,6 @@ func (s *server) send(a *wire.Answer) error {
 	return wire.Send(s.sock, a)
 }
 
-func (s *server) cancelAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, cancel := range s.running {
-		cancel()
-	}
-}
-
 func failed(id uint64, err error) *wire.Answer {
 	a := &wire.Answer{ID: id, Status: 1, Err: &wire.Error{Msg: err.Error()}}
 	var we *wire.Error
@@ -170,78 +161,19 @@ func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.Fil
 	return &wire.Answer{ID: req.ID}
 }
 
-// run starts the copy of the program that becomes the stage, and waits for it.
+// run has a worker run a program.
 func (s *server) run(ctx context.Context, req *wire.Request, files []*os.File) *wire.Answer {
 	defer wire.CloseAll(files)
 	p := req.Program
 	if p == nil || p.Log < 0 || p.Log >= len(files) {
 		return failed(req.ID, errors.New("a run request without program or log"))
 	}
-	data, err := json.Marshal(p)
+	w, err := s.worker()
 	if err != nil {
 		return failed(req.ID, err)
 	}
-	inR, inW, err := os.Pipe()
-	if err != nil {
-		return failed(req.ID, err)
-	}
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		inR.Close()
-		inW.Close()
-		return failed(req.ID, err)
-	}
-	defer outR.Close()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Args = []string{wire.AgentName, "stage"}
-	cmd.Env = []string{}
-	cmd.Stdout, cmd.Stderr = files[p.Log], files[p.Log]
-	if p.Stdin > 0 && p.Stdin < len(files) {
-		cmd.Stdin = files[p.Stdin]
-	}
-	cmd.ExtraFiles = append([]*os.File{inR, outW}, files...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
-		Pdeathsig:  syscall.SIGKILL,
-	}
-	err = cmd.Start()
-	inR.Close()
-	outW.Close()
-	if err != nil {
-		inW.Close()
-		return failed(req.ID, fmt.Errorf("starting: %w", err))
-	}
-	go func() {
-		inW.Write(data)
-		inW.Close()
-	}()
-	result, _ := io.ReadAll(outR)
-	err = cmd.Wait()
-	ans := &wire.Answer{}
-	if len(result) > 0 {
-		if jerr := json.Unmarshal(result, ans); jerr != nil {
-			return failed(req.ID, fmt.Errorf("reading the result: %w", jerr))
-		}
-	}
+	ans := w.run(ctx, p, files)
+	s.startSpare()
 	ans.ID = req.ID
-	if st := cmd.ProcessState; st != nil {
-		ans.CPU = int64(st.SystemTime() + st.UserTime())
-		if ru, ok := st.SysUsage().(*syscall.Rusage); ok {
-			ans.MaxRSS = ru.Maxrss * 1024
-		}
-	}
-	if err != nil && ans.Status == 0 && ans.Err == nil {
-		ans.Status = 1
-		var ee *exec.ExitError
-		if errors.As(err, &ee) {
-			if ws, ok := ee.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-				ans.Status, ans.Signal = 128+int(ws.Signal()), ws.Signal().String()
-			} else {
-				ans.Status = ee.ExitCode()
-			}
-		} else {
-			ans.Err = &wire.Error{Msg: err.Error()}
-		}
-	}
 	return ans
 }

@@ -13,19 +13,15 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"golang.org/x/sys/unix"
 )
 
-// Files of a stage process: the program to run, where its answer goes, and from
-// firstFile on what the host sent.
-const (
-	programFile = 3
-	answerFile  = 4
-	firstFile   = 5
-)
+// stageSocket is where a worker gets its program from, and where its answer goes.
+const stageSocket = 3
 
 // Where things are inside: upstream osbuild's places.
 const (
@@ -39,36 +35,38 @@ const (
 
 func stageMain() int {
 	runtime.LockOSThread()
-	out := os.NewFile(answerFile, "answer")
 	// Programs get nothing but their standard files.
-	if err := unix.CloseRange(answerFile, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+	if err := unix.CloseRange(stageSocket, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "agent: close_range:", err)
 		return 1
 	}
+	early := arrangeEarly()
+	var p wire.Program
+	files, err := wire.Receive(stageSocket, &p)
+	if errors.Is(err, io.EOF) {
+		return 0 // there is no further stage
+	}
 	ans := func() *wire.Answer {
-		var p wire.Program
-		in := os.NewFile(programFile, "program")
-		data, err := io.ReadAll(in)
-		in.Close()
-		if err == nil {
-			err = json.Unmarshal(data, &p)
-		}
 		if err != nil {
 			return failed(0, fmt.Errorf("reading the program: %w", err))
 		}
-		if err := arrange(&p); err != nil {
+		if err := takeFiles(&p, files); err != nil {
+			return failed(0, fmt.Errorf("taking over the log: %w", err))
+		}
+		if early != nil {
+			return failed(0, fmt.Errorf("arranging the sandbox: %w", early))
+		}
+		if err := arrange(&p, files); err != nil {
 			return failed(0, fmt.Errorf("arranging the sandbox: %w", err))
 		}
+		wire.CloseAll(files)
 		if err := confine(&p); err != nil {
 			return failed(0, fmt.Errorf("giving up privileges: %w", err))
 		}
 		os.Clearenv()
 		for _, kv := range p.Env {
-			for i := range kv {
-				if kv[i] == '=' {
-					os.Setenv(kv[:i], kv[i+1:])
-					break
-				}
+			if k, v, ok := strings.Cut(kv, "="); ok {
+				os.Setenv(k, v)
 			}
 		}
 		if err := os.Chdir("/"); err != nil {
@@ -79,15 +77,33 @@ func stageMain() int {
 		}
 		return program(&p)
 	}()
-	if err := json.NewEncoder(out).Encode(ans); err != nil {
+	if err := wire.Send(stageSocket, ans); err != nil {
 		fmt.Fprintln(os.Stderr, "agent: sending the answer:", err)
 		return 1
 	}
 	return 0
 }
 
-// arrange makes the stage's own view of the build root.
-func arrange(p *wire.Program) error {
+// takeFiles makes the log the standard output and error, and a terminal or file
+// that was sent the standard input.
+func takeFiles(p *wire.Program, files []*os.File) error {
+	if p.Log < 0 || p.Log >= len(files) {
+		return errors.New("there is none")
+	}
+	log := int(files[p.Log].Fd())
+	for _, fd := range []int{1, 2} {
+		if err := unix.Dup2(log, fd); err != nil {
+			return err
+		}
+	}
+	if p.Stdin > 0 && p.Stdin < len(files) {
+		return unix.Dup2(int(files[p.Stdin].Fd()), 0)
+	}
+	return nil
+}
+
+// arrangeEarly makes what does not depend on the stage, while the worker waits.
+func arrangeEarly() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
@@ -104,8 +120,19 @@ func arrange(p *wire.Program) error {
 	if err := arrangeDev(); err != nil {
 		return err
 	}
+	if err := arrangeProc(); err != nil {
+		return err
+	}
+	return unix.Sethostname([]byte("osbuild"))
+}
+
+// arrange makes the stage's own view of the build root.
+func arrange(p *wire.Program, files []*os.File) error {
 	for _, a := range p.Attach {
-		if err := attach(a); err != nil {
+		if a.File < 0 || a.File >= len(files) {
+			return fmt.Errorf("attaching %s: there is no such file", a.Target)
+		}
+		if err := attach(a, files[a.File]); err != nil {
 			return err
 		}
 	}
@@ -122,9 +149,6 @@ func arrange(p *wire.Program) error {
 		}
 		os.Remove(varDir)
 	}
-	if err := arrangeProc(); err != nil {
-		return err
-	}
 	if p.Native != "" {
 		if s := stages.Lookup(p.Native); s != nil && s.Chroot {
 			if err := bindIntoTree(); err != nil {
@@ -132,7 +156,7 @@ func arrange(p *wire.Program) error {
 			}
 		}
 	}
-	return unix.Sethostname([]byte("osbuild"))
+	return nil
 }
 
 // view lays a writable overlay over dir, whose changes go to scratch.
@@ -150,7 +174,7 @@ func view(dir, scratch string) error {
 }
 
 // attach puts a mount that the host sent to its place.
-func attach(a wire.Attach) error {
+func attach(a wire.Attach, mount *os.File) error {
 	target := filepath.Clean(a.Target)
 	if a.IsFile {
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
@@ -166,11 +190,9 @@ func attach(a wire.Attach) error {
 	} else if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
 	}
-	fd := firstFile + a.File
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return fmt.Errorf("attaching %s: %w", target, err)
 	}
-	unix.Close(fd)
 	return nil
 }
 
