@@ -66,6 +66,11 @@ const (
 // ErrOutput is a program that printed too much.
 var ErrOutput = errors.New("the program printed more than 256 MiB and was ended")
 
+// LimitError is a program that was ended because it took too long.
+type LimitError struct{ Limit time.Duration }
+
+func (e *LimitError) Error() string { return fmt.Sprintf("it took longer than %s", e.Limit) }
+
 // Env is the environment of every program in a build root: upstream osbuild's.
 func (j *Job) env() []string {
 	env := []string{
@@ -86,7 +91,7 @@ func (j *Job) env() []string {
 func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	if j.Limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, j.Limit, fmt.Errorf("it took longer than %s", j.Limit))
+		ctx, cancel = context.WithTimeoutCause(ctx, j.Limit, &LimitError{j.Limit})
 		defer cancel()
 	}
 	ctx, stop := context.WithCancelCause(ctx)

@@ -324,6 +324,7 @@ func (e *Engine) hint(err error, output string) string {
 	var we *wire.Error
 	var se *stages.Error
 	var he *HostError
+	var le *buildroot.LimitError
 	switch {
 	case errors.As(err, &we) && we.Hint != "":
 		return we.Hint
@@ -331,6 +332,10 @@ func (e *Engine) hint(err error, output string) string {
 		return se.Hint
 	case errors.As(err, &he):
 		return he.Hint
+	case errors.As(err, &le):
+		return "give it more time with --stage-timeout, or look at what it waits for"
+	case errors.As(err, &le):
+		return "give it more time with --stage-timeout, or look at what it waits for"
 	}
 	text := strings.ToLower(output)
 	if err != nil {

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -238,7 +239,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		if r.Err != nil {
 			se.Msg = r.Err.Error()
 		}
-		se.Hint = b.e.hint(r.Err, se.Output)
+		se.Hint = b.e.hint(cmp.Or(r.Err, err), se.Output)
 	}
 	if errors.Is(err, buildroot.ErrOutput) {
 		se.Hint = "a program that waits for an answer can ask for ever"

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,6 +55,7 @@ type app struct {
 	profile string
 	events  string
 	vardir  string
+	limit   time.Duration
 
 	locked bool
 	cfg    struct { // flags of single verbs
@@ -100,6 +102,27 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.profile, "profile", "", "write a trace of the build to this `file`; Perfetto and Chrome open it")
 	fs.StringVar(&a.events, "events", "", "write every event as a line of JSON to this `file`")
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
+	a.limit = time.Hour
+	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
+}
+
+// timeLimit is a duration on the command line, in seconds where it has no unit, as
+// upstream osbuild takes it.
+type timeLimit time.Duration
+
+func (s *timeLimit) String() string { return time.Duration(*s).String() }
+func (s *timeLimit) Type() string   { return "string" }
+
+func (s *timeLimit) Set(text string) error {
+	if _, err := strconv.Atoi(text); err == nil {
+		text += "s"
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no time: write 90, 90s, 10m or 2h", text)
+	}
+	*s = timeLimit(d)
+	return nil
 }
 
 // ruleFlags are those of the verbs that read rule files.
