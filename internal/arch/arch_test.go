@@ -26,13 +26,13 @@ var allowed = map[string][]string{
 
 	// The language: from rule files to a manifest.
 	"builtins": {"manifest", "rules", "runners", "stages", "starlark"},
-	"starlark": {},
+	"starlark": {"internal/edit"},
 	"rules":    {},
 
 	// The plan, and what it is made from.
 	"manifest":        {"stages"}, // their schemas
 	"sources":         {"manifest", "monitor", "sources/aptconf", "store"},
-	"sources/apt":     {"internal/scratch", "manifest", "monitor", "sources", "sources/aptconf"},
+	"sources/apt":     {"internal/edit", "internal/scratch", "manifest", "monitor", "sources", "sources/aptconf"},
 	"sources/aptconf": {},
 	"sources/lock":    {"manifest", "sources", "sources/apt"},
 
@@ -41,6 +41,9 @@ var allowed = map[string][]string{
 	"engine/vm": {"monitor"},
 	"buildroot": {"agent/wire", "internal/scratch", "runners"},
 	"store":     {"internal/scratch"},
+
+	// How far two names are apart.
+	"internal/edit": {},
 
 	// What runs inside a build root.
 	"agent":              {"agent/wire", "runners", "stages"},

@@ -9,6 +9,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/osbuild-star/osbuild-star/internal/edit"
 )
 
 // maxStanza bounds one package's description in an index, in bytes.
@@ -191,7 +193,7 @@ func (n *names) nearest(name string) []string {
 		}
 	}
 	for c := range n.real {
-		if d := distance(name, c, limit); d <= limit {
+		if d := edit.Distance(name, c, limit); d <= limit {
 			add(near{c, d})
 		} else if len(name) >= 4 && strings.HasPrefix(c, name) {
 			add(near{c, limit + len(c) - len(name)})
@@ -202,36 +204,4 @@ func (n *names) nearest(name string) []string {
 		out[i] = b.name
 	}
 	return out
-}
-
-// distance counts the letters to insert, drop, change or swap to get from a to b; it
-// stops counting past limit.
-func distance(a, b string, limit int) int {
-	if d := len(a) - len(b); d > limit || -d > limit {
-		return limit + 1
-	}
-	prev2, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur[0] = i
-		least := i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], prev2[j-2]+1)
-			}
-			least = min(least, cur[j])
-		}
-		if least > limit {
-			return limit + 1
-		}
-		prev2, prev, cur = prev, cur, prev2
-	}
-	return prev[len(b)]
 }
