@@ -36,6 +36,7 @@ unit-test:
 image-test: build
 	bin/osbuild-star build //images/...
 	bin/osbuild-star test //images/...
+	OSBUILD_STAR_TEST_IMAGE=$(CURDIR)/out/images/debian12/disk.qcow2 $(GO) test -timeout 30m -count=1 -run SSH ./engine/vm
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
