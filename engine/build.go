@@ -17,8 +17,6 @@ import (
 	"github.com/osbuild-star/osbuild-star/store"
 )
 
-func sortStrings(s []string) { slices.Sort(s) }
-
 // Result is what a build made.
 type Result struct {
 	Trees  map[string]*store.Object // by pipeline name; only those asked for
@@ -67,11 +65,7 @@ type future struct {
 // Build makes the trees of these pipelines, and of those that they need. On an
 // error the result tells what ran.
 func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string, span *monitor.Span) (*Result, error) {
-	ids, err := m.IDs()
-	if err != nil {
-		return nil, err
-	}
-	all, err := plans(m, ids)
+	all, err := plans(m)
 	if err != nil {
 		return nil, err
 	}

@@ -236,6 +236,6 @@ func (e *Engine) Files(o *store.Object) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	sortStrings(out)
+	slices.Sort(out)
 	return out, nil
 }

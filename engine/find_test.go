@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func checkFind(t *testing.T, e *Engine, o *store.Object, plain string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sortStrings(want)
+	slices.Sort(want)
 	got, err := e.Files(o)
 	if err != nil {
 		t.Fatal(err)

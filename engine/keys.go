@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/manifest"
@@ -41,7 +42,11 @@ type plan struct {
 }
 
 // plans makes the plans of all pipelines, by name.
-func plans(m *manifest.Manifest, ids *manifest.IDs) (map[string]*plan, error) {
+func plans(m *manifest.Manifest) (map[string]*plan, error) {
+	ids, err := m.IDs()
+	if err != nil {
+		return nil, err
+	}
 	out := map[string]*plan{}
 	for _, p := range m.Pipelines {
 		pl := &plan{p: p, ids: ids, runner: runners.Host("/")}
@@ -72,7 +77,7 @@ func (pl *plan) makeKeys(all map[string]*plan) error {
 	}
 	arch := pl.p.Arch
 	if arch == "" {
-		arch = hostArch()
+		arch = HostArch()
 	}
 	build := "host " + hostIdentity()
 	if pl.build != nil {
@@ -105,7 +110,7 @@ func (pl *plan) makeKeys(all map[string]*plan) error {
 			}
 		}
 		pl.inputs = append(pl.inputs, reads)
-		sortStrings(inputKeys)
+		slices.Sort(inputKeys)
 		prev = digest(keyVersion, pl.ids.Stage(pl.p, i), fmt.Sprintf("%s %d", native.Name, native.Revision),
 			fmt.Sprintf("%s %d", r.Name, r.Revision), build, arch, s.Devices, string(s.Text), inputKeys, prev)
 		now := native.InPlace || len(s.Devices) > 0
@@ -143,8 +148,9 @@ func hostIdentity() string {
 	return hex.EncodeToString(h[:8])
 }
 
-// hostArch is this machine's architecture by the name that manifests use.
-func hostArch() string {
+// HostArch is this machine's architecture by the name that manifests and rule files
+// use: "x86_64".
+func HostArch() string {
 	switch runtime.GOARCH {
 	case "amd64":
 		return "x86_64"

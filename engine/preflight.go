@@ -42,11 +42,7 @@ const diskNeeded = 2 << 30
 // Preflight finds what the host lacks for building these pipelines, as far as
 // their steps are not in the store. It starts nothing.
 func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, error) {
-	ids, err := m.IDs()
-	if err != nil {
-		return nil, err
-	}
-	all, err := plans(m, ids)
+	all, err := plans(m)
 	if err != nil {
 		return nil, err
 	}
@@ -120,11 +116,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 
 // Cached tells whether the store has the trees of all these pipelines.
 func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
-	ids, err := m.IDs()
-	if err != nil {
-		return false
-	}
-	all, err := plans(m, ids)
+	all, err := plans(m)
 	if err != nil {
 		return false
 	}

@@ -35,11 +35,7 @@ func (e *Engine) Shell(ctx context.Context, m *manifest.Manifest, sh Shell, span
 	if err != nil {
 		return 0, err
 	}
-	ids, err := cut.IDs()
-	if err != nil {
-		return 0, err
-	}
-	all, err := plans(cut, ids)
+	all, err := plans(cut)
 	if err != nil {
 		return 0, err
 	}
@@ -104,10 +100,8 @@ func cutBefore(m *manifest.Manifest, sh Shell) (*manifest.Manifest, int, error) 
 		if sh.Stage == "" {
 			return &cut, len(p.Stages), nil
 		}
-		for i, s := range p.Stages {
-			if s.Type == sh.Stage || strings.HasSuffix(s.Type, "."+sh.Stage) || len(sh.Stage) >= 6 && strings.HasPrefix(ids.Stage(p, i), sh.Stage) {
-				return &cut, i, nil
-			}
+		if i := StageIndex(ids, p, sh.Stage); i >= 0 {
+			return &cut, i, nil
 		}
 		var known []string
 		for _, s := range p.Stages {
@@ -116,6 +110,18 @@ func cutBefore(m *manifest.Manifest, sh Shell) (*manifest.Manifest, int, error) 
 		return nil, 0, fmt.Errorf("pipeline %q has no stage %q; it has %s", p.Name, sh.Stage, strings.Join(known, ", "))
 	}
 	return nil, 0, fmt.Errorf("there is no pipeline %q", sh.Pipeline)
+}
+
+// StageIndex finds the first stage of a pipeline that a person means by name: its
+// type, the last part of its type, or the beginning of its ID, six digits at least.
+// -1: there is none.
+func StageIndex(ids *manifest.IDs, p *manifest.Pipeline, name string) int {
+	for i, s := range p.Stages {
+		if s.Type == name || strings.HasSuffix(s.Type, "."+name) || len(name) >= 6 && strings.HasPrefix(ids.Stage(p, i), name) {
+			return i
+		}
+	}
+	return -1
 }
 
 func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Object, trees map[*plan]*store.Object, sh Shell) (status int, err error) {

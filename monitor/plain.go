@@ -117,7 +117,7 @@ func (p *Plain) ended(o *openSpan, e Event) {
 	case CatResolve, CatTest, CatExport:
 		p.line("%s %s %s", p.dim(took), mark, o.ev.Name)
 	case CatSource:
-		if o.total > 0 && o.unit == "bytes" && e.Parent == 0 && o.ev.Name != "" && e.Duration > 500*time.Millisecond {
+		if o.total > 0 && o.unit == "bytes" && o.ev.Name != "" && e.Duration > 500*time.Millisecond {
 			p.line("%s %s %s (%s)", p.dim(took), mark, o.ev.Name, Bytes(o.total))
 		}
 	case CatPhase:

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 )
 
@@ -25,8 +24,6 @@ func (r *Runner) Prepare(ctx context.Context, root Root) error {
 	}
 	return nil
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // accounts writes the users that every program may count on.
 func accounts(_ context.Context, r Root) error {

@@ -4,6 +4,8 @@
 // for newer than 10.0: there are entries for those.
 package runners
 
+import "strconv"
+
 var (
 	debianSteps = []step{accounts, ldconfig, sysusers, tmpfiles, nsswitch}
 	fedoraSteps = []step{accounts, machineID, ldconfig, sysusers, tmpfiles, nsswitch, dropMachineID}
@@ -15,7 +17,7 @@ var (
 func entry(family string, version int, doc string, steps []step) Runner {
 	name := Prefix + family
 	if version > 0 {
-		name += itoa(version)
+		name += strconv.Itoa(version)
 	}
 	return Runner{Name: name, Family: family, Version: version, Revision: 1, Doc: doc, steps: steps}
 }

@@ -34,7 +34,6 @@ type Context struct {
 	Log     io.Writer            // everything that the stage and its programs print
 	SetMeta func(v any) error    // stores v (an object) as the metadata of the stage
 	Env     []string             // environment of programs, nil for the own
-	Prefix  []string             // put before each program: the runner, or nil
 }
 
 // InputArg, DeviceArg, MountArg, PathsArg and MetaArg have the shape that upstream
@@ -200,13 +199,10 @@ func (c *Context) ChrootCmd(name string, args ...string) *exec.Cmd {
 
 // Cmd makes a command of the build root, for the stages that need more than Run.
 func (c *Context) Cmd(name string, args ...string) *exec.Cmd {
-	argv := append(append(slicesClone(c.Prefix), name), args...)
-	cmd := exec.CommandContext(c.context(), argv[0], argv[1:]...)
+	cmd := exec.CommandContext(c.context(), name, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.env(), c.Log, c.Log
 	return cmd
 }
-
-func slicesClone(s []string) []string { return append([]string(nil), s...) }
 
 // env is the environment of programs: the one of the stage, in which
 // SOURCE_DATE_EPOCH says the source epoch of the pipeline, if it has one.

@@ -112,7 +112,7 @@ func environ(c *Context, add ...string) []string {
 	if env == nil {
 		env = os.Environ()
 	}
-	return append(slicesClone(env), add...)
+	return append(slices.Clone(env), add...)
 }
 
 // runEnv is [Context.Run] with an environment from environ.

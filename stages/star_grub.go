@@ -152,7 +152,7 @@ func runStarGrubBIOS(c *Context) error {
 		return err
 	}
 	if !slices.Contains(modules, "biosdisk") {
-		modules = append(slicesClone(modules), "biosdisk") // or it finds no disk at all
+		modules = append(slices.Clone(modules), "biosdisk") // or it finds no disk at all
 	}
 	boot, err := grubBootImage()
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -287,17 +286,6 @@ func (a *app) definitions() (map[string]string, error) {
 		out[k] = v
 	}
 	return out, nil
-}
-
-// hostArch is this machine's architecture as rule files call it.
-func hostArch() string {
-	switch runtime.GOARCH {
-	case "amd64":
-		return "x86_64"
-	case "arm64":
-		return "aarch64"
-	}
-	return runtime.GOARCH
 }
 
 func mainHelp(cmds []*command) string {

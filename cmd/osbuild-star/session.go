@@ -69,7 +69,7 @@ func (a *app) open() (*session, error) {
 		return nil, err
 	}
 	project, err := builtins.Open(builtins.Config{
-		Workspace: ws, Defines: defs, HostArch: hostArch(), Version: version,
+		Workspace: ws, Defines: defs, HostArch: engine.HostArch(), Version: version,
 		Print: func(pos rulefile.Position, msg string) { a.screen.note("%s: %s", pos, msg) },
 	})
 	if err != nil {

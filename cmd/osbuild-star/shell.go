@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 
 	"github.com/osbuild-star/osbuild-star/builtins"
 	"github.com/osbuild-star/osbuild-star/engine"
@@ -101,10 +100,8 @@ func findStage(plan *builtins.Plan, stage string) (string, error) {
 	}
 	for n := len(plan.Manifest.Pipelines) - 1; n >= 0; n-- {
 		p := plan.Manifest.Pipelines[n]
-		for i, st := range p.Stages {
-			if st.Type == stage || strings.HasSuffix(st.Type, "."+stage) || len(stage) >= 6 && strings.HasPrefix(ids.Stage(p, i), stage) {
-				return p.Name, nil
-			}
+		if engine.StageIndex(ids, p, stage) >= 0 {
+			return p.Name, nil
 		}
 	}
 	return "", &usageError{msg: fmt.Sprintf("no stage %q in the pipelines of %s", stage, plan.Artifacts[0].Label), hint: "osbuild-star manifest --inspect LABEL shows them"}
