@@ -334,8 +334,6 @@ func (e *Engine) hint(err error, output string) string {
 		return he.Hint
 	case errors.As(err, &le):
 		return "give it more time with --stage-timeout, or look at what it waits for"
-	case errors.As(err, &le):
-		return "give it more time with --stage-timeout, or look at what it waits for"
 	}
 	text := strings.ToLower(output)
 	if err != nil {
