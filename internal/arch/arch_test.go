@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	"monitor":          {},
 	"internal/scratch": {},
 	"internal/arch":    {},
+	"internal/mutant":  {},
 }
 
 // testOnly are packages that only tests import.
