@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 
 	// What runs inside a build root.
 	"agent":              {"agent/wire", "runners", "stages"},
+	"agent/seccomp":      {},
 	"agent/wire":         {},
 	"runners":            {},
 	"stages":             {"stages/deb"},
