@@ -169,7 +169,7 @@ func (b *BuildRoot) start(ctx context.Context, name string) error {
 
 	inside := "/run/osbuild/" + wire.AgentName
 	args := []string{"launch"}
-	args = append(args, b.cg.dirs...)
+	args = append(args, b.cg.join...)
 	args = append(args, "--", b.cfg.Nspawn, "--quiet", "--directory="+b.dir,
 		fmt.Sprintf("--machine=osbuild-star-%d-%s", os.Getpid(), name),
 		"--hostname=osbuild", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +20,8 @@ const cgroupPrefix = "osbuild-star."
 
 // cgroups are the groups of one container.
 type cgroups struct {
-	dirs    []string
+	dirs    []string // removed in the end
+	join    []string // the one of each hierarchy that the container is in
 	devices deviceFilter
 }
 
@@ -67,9 +69,11 @@ func newCgroups(name string, bpf bool) (_ *cgroups, err error) {
 			v2 = dir
 		}
 	}
+	c.join = slices.Clone(c.dirs)
 	switch {
 	case v1 != "" && (!bpf || v2 == ""):
 		c.devices, err = newV1Filter(v1)
+		c.join[slices.Index(c.join, v1)] = filepath.Join(v1, v1Inner)
 	case v2 != "":
 		c.devices, err = newBPFFilter(v2)
 	default:

@@ -49,19 +49,31 @@ type deviceFilter interface {
 	close() error
 }
 
-// v1Filter is the devices controller of cgroup v1: its directory.
+// v1Filter is the devices controller of cgroup v1: its directory. The container is in
+// the group v1Inner below it: it can mount what is its own of the hierarchy, and allow
+// itself there what the group above allows. So both have the same rules.
 type v1Filter string
 
+const v1Inner = "inner"
+
 func (f v1Filter) set(file, value string) error {
-	if err := os.WriteFile(filepath.Join(string(f), file), []byte(value), 0); err != nil {
-		return fmt.Errorf("limiting devices: %w", err)
+	for _, dir := range []string{string(f), filepath.Join(string(f), v1Inner)} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(value), 0); err != nil {
+			return fmt.Errorf("limiting devices: %w", err)
+		}
 	}
 	return nil
 }
 
 func newV1Filter(dir string) (deviceFilter, error) {
-	f := v1Filter(dir)
-	return f, f.set("devices.deny", "a")
+	// While it has no child, as the kernel wants it; the child then starts with it.
+	if err := os.WriteFile(filepath.Join(dir, "devices.deny"), []byte("a"), 0); err != nil {
+		return nil, fmt.Errorf("limiting devices: %w", err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, v1Inner), 0o755); err != nil {
+		return nil, fmt.Errorf("making a cgroup: %w", err)
+	}
+	return v1Filter(dir), nil
 }
 
 func (d device) v1(a access) string {
