@@ -42,6 +42,9 @@ func Main(args []string) int {
 	if len(args) > 1 && args[1] == "launch" {
 		return launchMain(args[2:])
 	}
+	if len(args) > 1 && args[1] == "sandbox" {
+		return sandboxMain(args[2:])
+	}
 	if len(args) > 1 && args[1] == "stage" {
 		return stageMain()
 	}

@@ -24,12 +24,25 @@ var capabilities = map[string]uint{
 	"BLOCK_SUSPEND": 36, "AUDIT_READ": 37, "PERFMON": 38, "BPF": 39, "CHECKPOINT_RESTORE": 40,
 }
 
-// confine cuts the capabilities of every thread to those of the program that the
-// process has at all: asking for one that is missing would fail, and a program
-// that ignores the failure keeps everything.
+// confine takes from every thread what the program is not to have.
 func confine(p *wire.Program) error {
+	if err := cutCaps(p.Caps); err != nil {
+		return err
+	}
+	if !p.NewPrivs {
+		if err := allThreads6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); err != nil {
+			return fmt.Errorf("no new privileges: %w", err)
+		}
+	}
+	return nil
+}
+
+// cutCaps cuts the capabilities of every thread to those named that the process has at
+// all: asking for one that is missing would fail, and a program that ignores the
+// failure keeps everything.
+func cutCaps(names []string) error {
 	var want uint64
-	for _, name := range p.Caps {
+	for _, name := range names {
 		n, ok := capabilities[name]
 		if !ok {
 			return fmt.Errorf("unknown capability %q", name)
@@ -48,15 +61,7 @@ func confine(p *wire.Program) error {
 			}
 		}
 	}
-	if err := setCaps(want); err != nil {
-		return err
-	}
-	if !p.NewPrivs {
-		if err := allThreads6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); err != nil {
-			return fmt.Errorf("no new privileges: %w", err)
-		}
-	}
-	return nil
+	return setCaps(want)
 }
 
 func boundingSet() (set uint64, last uint, err error) {

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
@@ -203,7 +202,23 @@ func arrangeProc() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
-	for _, d := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"} {
+	if err := protectProc("/proc", "sys", "sysrq-trigger", "irq", "bus"); err != nil {
+		return err
+	}
+	cmdline := runDir + "/.cmdline"
+	if err := os.WriteFile(cmdline, []byte("root=/dev/osbuild\n"), 0o444); err != nil {
+		return err
+	}
+	if err := unix.Mount(cmdline, "/proc/cmdline", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("binding /proc/cmdline: %w", err)
+	}
+	return nil
+}
+
+// protectProc makes parts of a procfs read-only, those that there are.
+func protectProc(proc string, parts ...string) error {
+	for _, part := range parts {
+		d := filepath.Join(proc, part)
 		if err := unix.Mount(d, d, "", unix.MS_BIND, ""); err != nil {
 			if errors.Is(err, unix.ENOENT) {
 				continue
@@ -213,13 +228,6 @@ func arrangeProc() error {
 		if err := unix.Mount("", d, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 			return fmt.Errorf("making %s read-only: %w", d, err)
 		}
-	}
-	cmdline := runDir + "/.cmdline"
-	if err := os.WriteFile(cmdline, []byte("root=/dev/osbuild\n"), 0o444); err != nil {
-		return err
-	}
-	if err := unix.Mount(cmdline, "/proc/cmdline", "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("binding /proc/cmdline: %w", err)
 	}
 	return nil
 }
@@ -336,24 +344,4 @@ func program(p *wire.Program) *wire.Answer {
 		ans.Metadata = b
 	}
 	return ans
-}
-
-// launchMain joins the cgroups whose directories are named before "--" and becomes
-// the program after it: a container is in its cgroup before its first instruction.
-func launchMain(args []string) int {
-	for len(args) > 0 && args[0] != "--" {
-		procs := filepath.Join(args[0], "cgroup.procs")
-		if err := os.WriteFile(procs, []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
-			fmt.Fprintln(os.Stderr, "agent: joining a cgroup:", err)
-			return 125
-		}
-		args = args[1:]
-	}
-	if len(args) < 2 {
-		fmt.Fprintln(os.Stderr, "agent: launch: no program")
-		return 125
-	}
-	err := unix.Exec(args[1], args[1:], os.Environ())
-	fmt.Fprintf(os.Stderr, "agent: starting %s: %v\n", args[1], err)
-	return 127
 }

@@ -1,5 +1,6 @@
 // Package buildroot is the sandbox that stages run in: the pair of a tree and the
-// runner that sets it up, started as a systemd-nspawn container.
+// runner that sets it up, started as a container: by systemd-nspawn, or where that is
+// not installed by this program itself (backend.go).
 //
 // A tour: [Open] composes the root directory of a build root (root.go) in a
 // private mount namespace ([Space]), starts the agent in a container on it, and
@@ -22,6 +23,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,9 +44,6 @@ var BaseCapabilities = []string{
 	"SETUID", "SYS_ADMIN", "SYS_CHROOT", "SYS_NICE", "SYS_RESOURCE",
 }
 
-// Capabilities beyond nspawn's default that some stage may keep.
-var containerCapabilities = []string{"MAC_ADMIN", "MAC_OVERRIDE", "LINUX_IMMUTABLE", "IPC_LOCK", "SYS_RESOURCE", "SYS_PTRACE"}
-
 // Config says what a build root is made of.
 type Config struct {
 	Space  *Space // the mount namespace that Tree is mounted in
@@ -54,19 +53,23 @@ type Config struct {
 	Work   string // a directory on the host for mount points; nothing large
 	Var    string // the directory below which /var is backed; "" is /var/tmp
 	Agent  string // the program to run as agent; "" is this program
-	Nspawn string // the program; "" finds it
-	BPF    bool   // limit devices by a BPF program, also where cgroup v1 could do it
+	Nspawn string // the program of the nspawn sandbox; "" finds it
+
+	Sandbox string // one of Sandboxes; "" is auto
+	BPF     bool   // limit devices by a BPF program, also where cgroup v1 could do it
 }
 
 // BuildRoot is a running build root.
 type BuildRoot struct {
 	cfg    Config
+	be     *backend
+	name   string // of the build root, in this process
 	dir    string // below Work, the mount point of the root
 	vardir *scratch.Dir
 	cg     *cgroups
 	cmd    *exec.Cmd
 	sock   int
-	log    *tail // what nspawn and the agent print
+	log    *tail // what the backend and the agent print
 
 	mu      sync.Mutex
 	sendMu  sync.Mutex
@@ -85,10 +88,9 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	if cfg.Var == "" {
 		cfg.Var = "/var/tmp"
 	}
-	if cfg.Nspawn == "" {
-		if cfg.Nspawn, err = exec.LookPath("systemd-nspawn"); err != nil {
-			return nil, fmt.Errorf("systemd-nspawn is not installed: %w", err)
-		}
+	be, err := findBackend(&cfg)
+	if err != nil {
+		return nil, err
 	}
 	if cfg.Agent == "" {
 		if cfg.Agent, err = os.Executable(); err != nil {
@@ -96,7 +98,7 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 		}
 	}
 	b := &BuildRoot{
-		cfg: cfg, sock: -1, log: newTail(64 << 10),
+		cfg: cfg, be: be, name: strconv.FormatUint(serial.Add(1), 10), sock: -1, log: newTail(64 << 10),
 		waiting: map[uint64]chan *wire.Answer{}, gone: make(chan struct{}), exited: make(chan struct{}),
 	}
 	defer func() {
@@ -104,8 +106,7 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 			b.Close()
 		}
 	}()
-	name := fmt.Sprintf("%d", serial.Add(1))
-	b.dir = filepath.Join(cfg.Work, "root-"+name)
+	b.dir = filepath.Join(cfg.Work, "root-"+b.name)
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -132,10 +133,10 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("composing the build root: %w", err)
 	}
-	if b.cg, err = newCgroups(name, cfg.BPF); err != nil {
+	if b.cg, err = newCgroups(b.name, cfg.BPF); err != nil {
 		return nil, err
 	}
-	if err := b.start(ctx, name); err != nil {
+	if err := b.start(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.prepare(ctx); err != nil {
@@ -157,8 +158,11 @@ func (b *BuildRoot) Alive() bool {
 	}
 }
 
+// Sandbox is the sandbox that it runs in: nspawn or native.
+func (b *BuildRoot) Sandbox() string { return b.be.name }
+
 // start starts the container and waits for the agent's first message.
-func (b *BuildRoot) start(ctx context.Context, name string) error {
+func (b *BuildRoot) start(ctx context.Context) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socketpair: %w", err)
@@ -167,30 +171,23 @@ func (b *BuildRoot) start(ctx context.Context, name string) error {
 	theirs := os.NewFile(uintptr(pair[1]), "agent")
 	defer theirs.Close()
 
-	inside := "/run/osbuild/" + wire.AgentName
-	args := []string{"launch"}
-	args = append(args, b.cg.join...)
-	args = append(args, "--", b.cfg.Nspawn, "--quiet", "--directory="+b.dir,
-		fmt.Sprintf("--machine=osbuild-star-%d-%s", os.Getpid(), name),
-		"--hostname=osbuild", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
-		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--private-network",
-		"--suppress-sync=yes", "--capability="+capList(containerCapabilities),
-		"--bind-ro="+escapeBind(b.cfg.Agent)+":"+inside,
-		inside)
-	b.cmd = exec.Command(b.cfg.Agent, args...)
-	b.cmd.Args[0] = wire.AgentName
-	b.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_LOG_LEVEL=warning", "SYSTEMD_NSPAWN_LOCK=0", "LC_ALL=C"}
-	b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr = theirs, b.log, b.log
-	b.cmd.WaitDelay = time.Second
-	// A group of its own: Ctrl-C at the terminal is for this process, which ends
-	// the container in order. Pdeathsig is about the thread that starts it, so that
-	// thread stays until the container is gone.
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go b.cfg.Space.Do(func() error {
-		if err := b.cmd.Start(); err != nil {
+		err := func() (err error) {
+			if b.cmd, err = b.be.command(b); err != nil {
+				return err
+			}
+			b.cmd.Args[0] = wire.AgentName
+			b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr = theirs, b.log, b.log
+			b.cmd.WaitDelay = time.Second
+			// It is about the thread that starts it, so that thread stays until the
+			// container is gone.
+			b.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+			return b.cmd.Start()
+		}()
+		if err != nil {
 			close(b.exited)
-			started <- fmt.Errorf("starting systemd-nspawn: %w", err)
+			started <- fmt.Errorf("starting the %s sandbox: %w", b.be.name, err)
 			return nil
 		}
 		started <- nil
@@ -348,11 +345,6 @@ func (b *BuildRoot) Close() error {
 	}
 	return errors.Join(errs...)
 }
-
-func capList(names []string) string { return "CAP_" + strings.Join(names, ",CAP_") }
-
-// escapeBind escapes a path for nspawn's --bind, which splits at colons.
-func escapeBind(p string) string { return strings.NewReplacer(`\`, `\\`, ":", `\:`).Replace(p) }
 
 // tail keeps the end of what is written to it.
 type tail struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,21 +31,37 @@ func needRoot(t testing.TB) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
-		t.Skip("needs systemd-nspawn (package systemd-container)")
+}
+
+// eachSandbox runs a test in each of the sandboxes.
+func eachSandbox(t *testing.T, test func(t *testing.T, sandbox string)) {
+	for _, name := range []string{SandboxNspawn, SandboxNative} {
+		t.Run(name, func(t *testing.T) {
+			needRoot(t)
+			if _, err := Sandbox(name); err != nil {
+				t.Skip(err) // make deps installs what it needs
+			}
+			test(t, name)
+		})
 	}
 }
 
-func openHost(t testing.TB) (*Space, *BuildRoot) { return openWith(t, Config{}) }
+func openHost(t testing.TB, sandbox string) (*Space, *BuildRoot) {
+	t.Helper()
+	return openWith(t, Config{Sandbox: sandbox})
+}
 
-// byBoth runs a test with each of the two ways to limit devices.
+// byBoth runs a test in each of the sandboxes with each of the two ways to limit
+// devices.
 func byBoth(t *testing.T, test func(t *testing.T, b *BuildRoot)) {
-	for name, bpf := range map[string]bool{"controller": false, "bpf": true} {
-		t.Run(name, func(t *testing.T) {
-			_, b := openWith(t, Config{BPF: bpf})
-			test(t, b)
-		})
-	}
+	eachSandbox(t, func(t *testing.T, sandbox string) {
+		for name, bpf := range map[string]bool{"controller": false, "bpf": true} {
+			t.Run(name, func(t *testing.T) {
+				_, b := openWith(t, Config{Sandbox: sandbox, BPF: bpf})
+				test(t, b)
+			})
+		}
+	})
 }
 
 // openWith opens a build root on the host's tree.
@@ -87,16 +102,20 @@ func sh(t testing.TB, b *BuildRoot, script string, mounts ...Mount) (string, *Re
 	return strings.Join(out, "\n"), res
 }
 
-func TestProgram(t *testing.T) {
-	_, b := openHost(t)
+func TestProgram(t *testing.T) { eachSandbox(t, testProgram) }
+
+func testProgram(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	out, res := sh(t, b, "echo hello; echo oops >&2; exit 3")
 	if res.Status != 3 || out != "hello\noops" {
 		t.Errorf("status %d, output %q", res.Status, out)
 	}
 }
 
-func TestNativeStage(t *testing.T) {
-	_, b := openHost(t)
+func TestNativeStage(t *testing.T) { eachSandbox(t, testNativeStage) }
+
+func testNativeStage(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	tree := t.TempDir()
 	args, _ := json.Marshal(map[string]any{
 		"tree": "/run/osbuild/tree", "options": map[string]any{"hostname": "inside"},
@@ -150,8 +169,10 @@ func testSandbox(t *testing.T, b *BuildRoot) {
 	}
 }
 
-func TestCancelEndsEverything(t *testing.T) {
-	_, b := openHost(t)
+func TestCancelEndsEverything(t *testing.T) { eachSandbox(t, testCancelEndsEverything) }
+
+func testCancelEndsEverything(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	ctx, cancel := context.WithCancel(context.Background())
 	started := make(chan bool, 1)
 	go func() { <-started; cancel() }()
@@ -165,8 +186,10 @@ func TestCancelEndsEverything(t *testing.T) {
 	}
 }
 
-func TestLimit(t *testing.T) {
-	_, b := openHost(t)
+func TestLimit(t *testing.T) { eachSandbox(t, testLimit) }
+
+func testLimit(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	_, err := b.Run(context.Background(), Job{Argv: []string{"/bin/sleep", "1000"}, Limit: 200 * time.Millisecond})
 	if err == nil || !strings.Contains(err.Error(), "longer than") {
 		t.Errorf("limit: %v", err)
@@ -206,7 +229,9 @@ func testLoop(t *testing.T, b *BuildRoot) {
 	}
 }
 
-func TestCloseLeavesNothing(t *testing.T) {
+func TestCloseLeavesNothing(t *testing.T) { eachSandbox(t, testCloseLeavesNothing) }
+
+func testCloseLeavesNothing(t *testing.T, sandbox string) {
 	needRoot(t)
 	before, _ := os.ReadFile("/proc/self/mounts")
 	s, err := NewSpace()
@@ -214,7 +239,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	work, vardir := t.TempDir(), t.TempDir()
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,16 +258,42 @@ func TestCloseLeavesNothing(t *testing.T) {
 		}
 	}
 	if err := unix.Kill(b.cmd.Process.Pid, 0); err == nil {
-		t.Error("nspawn is left")
+		t.Error("the container is left")
 	}
 }
 
+// One stage in a warm build root.
 func BenchmarkNoop(b *testing.B) {
-	_, br := openHost(b)
-	for b.Loop() {
-		res, err := br.Run(context.Background(), Job{Native: "org.osbuild.hostname", Arguments: json.RawMessage(`{"tree":"/run/osbuild/tree","options":{"hostname":"x"}}`)})
-		if err != nil || res.Err != nil {
-			b.Fatal(err, res)
-		}
+	for _, sandbox := range []string{SandboxNspawn, SandboxNative} {
+		b.Run(sandbox, func(b *testing.B) {
+			_, br := openHost(b, sandbox)
+			for b.Loop() {
+				res, err := br.Run(context.Background(), Job{Native: "org.osbuild.hostname", Arguments: json.RawMessage(`{"tree":"/run/osbuild/tree","options":{"hostname":"x"}}`)})
+				if err != nil || res.Err != nil {
+					b.Fatal(err, res)
+				}
+			}
+		})
+	}
+}
+
+// A build root from nothing to the end of its runner, which does next to nothing.
+func BenchmarkOpen(b *testing.B) {
+	for _, sandbox := range []string{SandboxNspawn, SandboxNative} {
+		b.Run(sandbox, func(b *testing.B) {
+			s := newSpace(b)
+			work, vardir := b.TempDir(), b.TempDir()
+			for b.Loop() {
+				br, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := br.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
 	}
 }

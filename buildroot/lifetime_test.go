@@ -36,9 +36,11 @@ func killAgent(t *testing.T, b *BuildRoot) {
 	}
 }
 
-func TestKilledAgent(t *testing.T) {
+func TestKilledAgent(t *testing.T) { eachSandbox(t, testKilledAgent) }
+
+func testKilledAgent(t *testing.T, sandbox string) {
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir()})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +169,9 @@ func TestSpaceLetsGo(t *testing.T) {
 	}
 }
 
-func TestManyTimes(t *testing.T) {
+func TestManyTimes(t *testing.T) { eachSandbox(t, testManyTimes) }
+
+func testManyTimes(t *testing.T, sandbox string) {
 	needRoot(t)
 	work, vardir := t.TempDir(), t.TempDir()
 	before := counts(t, work, vardir)
@@ -185,7 +189,7 @@ func TestManyTimes(t *testing.T) {
 		go func() {
 			defer wg.Done()
 			defer func() { <-sem }()
-			b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+			b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
 			if err != nil {
 				t.Error(err)
 				return
@@ -212,7 +216,9 @@ func TestManyTimes(t *testing.T) {
 }
 
 // Whatever goes wrong at the start, the error says it and nothing is left.
-func TestOpenFails(t *testing.T) {
+func TestOpenFails(t *testing.T) { eachSandbox(t, testOpenFails) }
+
+func testOpenFails(t *testing.T, sandbox string) {
 	space := newSpace(t)
 	dir := t.TempDir()
 	cancelled, cancel := context.WithCancel(context.Background())
@@ -230,20 +236,24 @@ func TestOpenFails(t *testing.T) {
 		ctx  func() context.Context
 		cfg  Config
 		err  string
+		only string // the sandbox that can fail like this
 	}{
 		{name: "a runner that is not known", cfg: Config{Tree: "/", Runner: "org.osbuild.plan9"}, err: `no runner "org.osbuild.plan9"`},
 		{name: "a tree that is not there", cfg: Config{Tree: "/nothing/here", Runner: "org.osbuild.linux"}, err: "tree has no /usr"},
 		{name: "a tree that cannot be composed", cfg: Config{Tree: makeTree(t, "usr"), Runner: "org.osbuild.linux"}, err: "/usr is neither a directory nor a link"},
-		{name: "nspawn is not there", cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: "/nothing/nspawn"}, err: "starting /nothing/nspawn: no such file"},
-		{name: "nspawn fails", cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-fails"))}, err: "the build root did not start: no room for a container"},
-		{name: "nspawn hangs", ctx: soon, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-hangs"))}, err: "deadline exceeded"},
+		{name: "nspawn is not there", only: SandboxNspawn, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: "/nothing/nspawn"}, err: "starting /nothing/nspawn: no such file"},
+		{name: "nspawn fails", only: SandboxNspawn, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-fails"))}, err: "the build root did not start: no room for a container"},
+		{name: "nspawn hangs", only: SandboxNspawn, ctx: soon, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-hangs"))}, err: "deadline exceeded"},
 		{name: "cancelled before", ctx: func() context.Context { return cancelled }, cfg: Config{Tree: "/", Runner: "org.osbuild.linux"}, err: "context canceled"},
 		{name: "the runner fails", cfg: Config{Tree: linkerTree, Runner: "org.osbuild.debian12"}, err: "ldconfig: exit status 65: the linker is not happy"},
 		{name: "the runner hangs", ctx: soon, cfg: Config{Tree: hangingTree, Runner: "org.osbuild.debian12"}, err: "deadline exceeded"},
 		{name: "no place for /var", cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Var: "/dev/null/x"}, err: "making /var of a build root"},
 	} {
+		if c.only != "" && c.only != sandbox {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
-			c.cfg.Space, c.cfg.Work = space, t.TempDir()
+			c.cfg.Space, c.cfg.Work, c.cfg.Sandbox = space, t.TempDir(), sandbox
 			if c.cfg.Var == "" {
 				c.cfg.Var = t.TempDir()
 			}
@@ -275,11 +285,13 @@ func TestOpenFails(t *testing.T) {
 }
 
 // A tree that holds nothing but one static program is build root enough.
-func TestBareTree(t *testing.T) {
+func TestBareTree(t *testing.T) { eachSandbox(t, testBareTree) }
+
+func testBareTree(t *testing.T, sandbox string) {
 	space := newSpace(t)
 	tree := t.TempDir()
 	as(t, filepath.Join(tree, "usr/bin/systemd-sysusers"))
-	b, err := Open(context.Background(), Config{Space: space, Tree: tree, Runner: "org.osbuild.debian12", Work: t.TempDir(), Var: t.TempDir()})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: space, Tree: tree, Runner: "org.osbuild.debian12", Work: t.TempDir(), Var: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,11 +310,11 @@ func TestBareTree(t *testing.T) {
 // hold opens a build root on the host's tree, starts a program in it, tells what
 // there is to look for, and hangs until it is killed.
 func hold() {
-	work, vardir := os.Args[1], os.Args[2]
+	work, vardir, sandbox := os.Args[1], os.Args[2], os.Args[3]
 	s, err := NewSpace()
 	if err == nil {
 		var b *BuildRoot
-		b, err = Open(context.Background(), Config{Space: s, Tree: "/", Runner: runners.Host("/"), Work: work, Var: vardir})
+		b, err = Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: runners.Host("/"), Work: work, Var: vardir})
 		if err == nil {
 			_, err = b.Run(context.Background(), Job{Argv: []string{"/bin/sh", "-c", "sleep 1000 & sleep 1000"}, Line: nil, Limit: time.Hour,
 				Mounts: []Mount{{Path: tellWhenRunning(b), Target: "/run/osbuild/x"}}})
@@ -327,11 +339,13 @@ func tellWhenRunning(b *BuildRoot) string {
 	return b.vardir.Path
 }
 
-func TestKilledHost(t *testing.T) {
+func TestKilledHost(t *testing.T) { eachSandbox(t, testKilledHost) }
+
+func testKilledHost(t *testing.T, sandbox string) {
 	needRoot(t)
 	work, vardir := t.TempDir(), t.TempDir()
 	before := counts(t)["mounts"]
-	cmd := exec.Command(as(t, filepath.Join(t.TempDir(), "holder")), work, vardir)
+	cmd := exec.Command(as(t, filepath.Join(t.TempDir(), "holder")), work, vardir, sandbox)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -371,7 +385,7 @@ func TestKilledHost(t *testing.T) {
 		t.Errorf("nothing is left to sweep: %v", err)
 	}
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,8 +109,10 @@ func processes(b *BuildRoot) []string {
 	return out
 }
 
-func TestTwoAtOnce(t *testing.T) {
-	_, b := openHost(t)
+func TestTwoAtOnce(t *testing.T) { eachSandbox(t, testTwoAtOnce) }
+
+func testTwoAtOnce(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	shared := t.TempDir()
 	script := func(mine, other string) string {
 		return "echo " + mine + " > /tmp/own; hostname " + mine + "; touch /run/osbuild/x/" + mine +
@@ -138,8 +140,10 @@ func TestTwoAtOnce(t *testing.T) {
 }
 
 // One program after another: the later one finds nothing of the earlier one.
-func TestNothingStaysBehind(t *testing.T) {
-	_, b := openHost(t)
+func TestNothingStaysBehind(t *testing.T) { eachSandbox(t, testNothingStaysBehind) }
+
+func testNothingStaysBehind(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -164,7 +168,9 @@ func TestNothingStaysBehind(t *testing.T) {
 
 // Device nodes can be made in s390x build roots only, and only of the devices that
 // the program has.
-func TestNodesOnS390x(t *testing.T) {
+func TestNodesOnS390x(t *testing.T) { eachSandbox(t, testNodesOnS390x) }
+
+func testNodesOnS390x(t *testing.T, sandbox string) {
 	space := newSpace(t)
 	img := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(img, []byte("marker"+strings.Repeat("\x00", 1<<20)), 0o600); err != nil {
@@ -179,7 +185,7 @@ func TestNodesOnS390x(t *testing.T) {
 	script := fmt.Sprintf("mknod /dev/mine b %d %d 2>/dev/null && head -c 6 /dev/mine || echo refused; mknod /dev/sda b 8 0 2>/dev/null || echo refused", l.Major, l.Minor)
 	for arch, want := range map[string]string{"x86_64": "refused\nrefused", "s390x": "markerrefused"} {
 		for _, bpf := range []bool{false, true} {
-			b, err := Open(context.Background(), Config{Space: space, Tree: "/", Arch: arch, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir(), BPF: bpf})
+			b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: space, Tree: "/", Arch: arch, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir(), BPF: bpf})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -194,8 +200,10 @@ func TestNodesOnS390x(t *testing.T) {
 	}
 }
 
-func TestHowProgramsEnd(t *testing.T) {
-	_, b := openHost(t)
+func TestHowProgramsEnd(t *testing.T) { eachSandbox(t, testHowProgramsEnd) }
+
+func testHowProgramsEnd(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	for _, c := range []struct {
 		name   string
 		job    Job
@@ -243,10 +251,12 @@ func TestHowProgramsEnd(t *testing.T) {
 }
 
 // The caller's umask is for the caller's files.
-func TestUmask(t *testing.T) {
+func TestUmask(t *testing.T) { eachSandbox(t, testUmask) }
+
+func testUmask(t *testing.T, sandbox string) {
 	old := unix.Umask(0o077)
 	defer unix.Umask(old)
-	_, b := openHost(t)
+	_, b := openHost(t, sandbox)
 	out, _ := sh(t, b, "stat -c '%a %n' / /etc /etc/passwd /var /var/tmp /tmp /run /run/osbuild; umask; touch /tmp/f; stat -c %a /tmp/f")
 	want := "755 /\n755 /etc\n644 /etc/passwd\n755 /var\n1777 /var/tmp\n1777 /tmp\n755 /run\n755 /run/osbuild\n0022\n644"
 	if diff := cmp.Diff(want, out); diff != "" {
@@ -254,8 +264,10 @@ func TestUmask(t *testing.T) {
 	}
 }
 
-func TestMetadata(t *testing.T) {
-	_, b := openHost(t)
+func TestMetadata(t *testing.T) { eachSandbox(t, testMetadata) }
+
+func testMetadata(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	// 1 MiB of options.
 	options := `{"text":"` + strings.Repeat("a", 1<<20) + `"}`
 	sum := 0
@@ -292,8 +304,10 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-func TestManyMounts(t *testing.T) {
-	_, b := openHost(t)
+func TestManyMounts(t *testing.T) { eachSandbox(t, testManyMounts) }
+
+func testManyMounts(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	dir := t.TempDir()
 	var mounts []Mount
 	for i := range 300 {
@@ -323,8 +337,10 @@ func TestManyMounts(t *testing.T) {
 	}
 }
 
-func TestOrphansAreEnded(t *testing.T) {
-	_, b := openHost(t)
+func TestOrphansAreEnded(t *testing.T) { eachSandbox(t, testOrphansAreEnded) }
+
+func testOrphansAreEnded(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	before := len(processes(b))
 	out, res := sh(t, b, "(setsid sh -c 'trap \"\" HUP TERM; sleep 1000' &) ; (setsid sleep 1001 >/dev/null 2>&1 &); echo done")
 	if out != "done" || res.Status != 0 {
@@ -335,8 +351,10 @@ func TestOrphansAreEnded(t *testing.T) {
 	}
 }
 
-func TestOutput(t *testing.T) {
-	_, b := openHost(t)
+func TestOutput(t *testing.T) { eachSandbox(t, testOutput) }
+
+func testOutput(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	var got []string
 	res, err := b.Run(context.Background(), Job{
 		Argv: []string{"/bin/sh", "-c", "printf 'a\\n\\nb\\r\\n'; head -c 40000 /dev/zero | tr '\\0' x; echo; printf end"},

@@ -39,14 +39,14 @@ var allowed = map[string][]string{
 	// Execution.
 	"engine":    {"agent/wire", "buildroot", "internal/scratch", "manifest", "monitor", "runners", "sources", "stages", "store"},
 	"engine/vm": {"monitor"},
-	"buildroot": {"agent/wire", "internal/scratch", "runners"},
+	"buildroot": {"agent/seccomp", "agent/wire", "internal/scratch", "runners"},
 	"store":     {"internal/scratch"},
 
 	// How far two names are apart.
 	"internal/edit": {},
 
 	// What runs inside a build root.
-	"agent":              {"agent/wire", "runners", "stages"},
+	"agent":              {"agent/seccomp", "agent/wire", "runners", "stages"},
 	"agent/seccomp":      {},
 	"agent/wire":         {},
 	"runners":            {},
