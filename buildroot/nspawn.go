@@ -22,7 +22,7 @@ func hasNspawn(cfg *Config) error {
 	}
 	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
 		return &SandboxError{
-			Msg: "systemd-nspawn is not installed", Hint: "install it (Debian has it in systemd-container), or use the other sandbox: --sandbox=native",
+			Msg: "systemd-nspawn is not installed", Hint: "install systemd-container, or do without it: --sandbox=native",
 			Missing: "systemd-nspawn", Package: "systemd-container",
 		}
 	}

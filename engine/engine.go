@@ -38,6 +38,7 @@ type Config struct {
 	Var     string          // below which /var of build roots is; "" is /var/tmp
 	Work    string          // for mount points; "" is below /run or the temporary directory
 	Agent   string          // program to run as agent; "" is this one
+	Sandbox string          // one of Sandboxes; "" is auto
 	Monitor *monitor.Stream // may be nil
 	Limit   time.Duration   // of each stage; 0: none
 
@@ -48,6 +49,9 @@ type Config struct {
 	// Target names the target that a pipeline belongs to, for messages; may be nil.
 	Target func(pipeline string) string
 }
+
+// Sandboxes are the values of Config.Sandbox: auto, and what it chooses from.
+func Sandboxes() []string { return buildroot.Sandboxes() }
 
 // Engine runs manifests. It can be used from several goroutines, one Build at a
 // time.
@@ -310,10 +314,15 @@ func (e *Engine) openRoot(ctx context.Context, r *root, runner string, tree *sto
 	// The context bounds the start only.
 	br, err := buildroot.Open(ctx, buildroot.Config{
 		Space: e.space, Tree: at, Runner: runner, Work: e.work.Path, Var: e.cfg.Var, Agent: e.cfg.Agent,
+		Sandbox: e.cfg.Sandbox,
 	})
 	if err != nil && tree != nil {
 		err = errors.Join(err, e.space.Do(func() error { return buildroot.Unmount(at) }))
 		r.tree = ""
+	}
+	var se *buildroot.SandboxError
+	if errors.As(err, &se) {
+		err = &HostError{err, se.Hint}
 	}
 	return br, err
 }

@@ -396,11 +396,21 @@ func TestPreflight(t *testing.T) {
 	if diff := cmp.Diff(want, missing("r")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// Nothing is needed for what is there.
+	// A sandbox is missing only when it is asked for by name.
 	t.Setenv("PATH", "/nowhere")
-	if got := missing("p"); !strings.HasPrefix(strings.Join(got, " "), "systemd-nspawn in systemd-container") {
+	if got := missing("p"); len(got) != 0 {
 		t.Errorf("without PATH: %v", got)
 	}
+	e.cfg.Sandbox = "nspawn"
+	if got := missing("p"); strings.Join(got, " ") != "systemd-nspawn in systemd-container" {
+		t.Errorf("without PATH, by nspawn: %v", got)
+	}
+	e.cfg.Sandbox = "bottle"
+	if got := missing("p"); strings.Join(got, " ") != `there is no sandbox "bottle" in ` {
+		t.Errorf("a sandbox that is not known: %v", got)
+	}
+	e.cfg.Sandbox = ""
+	// Nothing is needed for what is there.
 	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
 	mustBuild(t, e, m, "q")
 	t.Setenv("PATH", "/nowhere")

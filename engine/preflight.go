@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/osbuild-star/osbuild-star/buildroot"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
@@ -26,7 +27,7 @@ type Missing struct {
 
 // packageOf says which Debian package a program is in, where that is not its name.
 var packageOf = map[string]string{
-	"systemd-nspawn": "systemd-container", "mkfs.ext4": "e2fsprogs", "mke2fs": "e2fsprogs", "debugfs": "e2fsprogs",
+	"mkfs.ext4": "e2fsprogs", "mke2fs": "e2fsprogs", "debugfs": "e2fsprogs",
 	"tune2fs": "e2fsprogs", "e2fsck": "e2fsprogs", "dumpe2fs": "e2fsprogs", "chattr": "e2fsprogs",
 	"mkfs.xfs": "xfsprogs", "mkfs.btrfs": "btrfs-progs", "mkfs.fat": "dosfstools",
 	"mkfs.vfat": "dosfstools", "mcopy": "mtools", "mmd": "mtools", "sfdisk": "fdisk", "mkswap": "util-linux",
@@ -65,8 +66,9 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	} else if err := canUnshare(); err != nil {
 		add(Missing{What: "the capability to make namespaces (CAP_SYS_ADMIN)", Why: "to start build roots", Hint: "in a container, give it --privileged"})
 	}
-	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
-		add(Missing{What: "systemd-nspawn", Why: "to run stages in", Package: "systemd-container"})
+	var se *buildroot.SandboxError
+	if _, err := buildroot.Sandbox(e.cfg.Sandbox); errors.As(err, &se) {
+		add(Missing{What: cmp.Or(se.Missing, se.Msg), Why: "to run stages in", Package: se.Package, Hint: se.Hint})
 	}
 	if fs, err := os.ReadFile("/proc/filesystems"); err == nil && !strings.Contains(string(fs), "\toverlay\n") {
 		if exec.Command("modprobe", "overlay").Run() != nil {

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osbuild-star/osbuild-star/engine"
 	rulefile "github.com/osbuild-star/osbuild-star/starlark"
 	"github.com/spf13/pflag"
 )
@@ -54,6 +56,7 @@ type app struct {
 	profile string
 	events  string
 	vardir  string
+	sandbox string
 	limit   time.Duration
 
 	locked bool
@@ -101,8 +104,33 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.profile, "profile", "", "write a trace of the build to this `file`; Perfetto and Chrome open it")
 	fs.StringVar(&a.events, "events", "", "write every event as a line of JSON to this `file`")
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
+	fs.StringVar(&a.sandbox, "sandbox", "", "`kind` of sandbox: "+strings.Join(engine.Sandboxes(), ", ")+" (default: $"+sandboxEnv+", else auto)")
 	a.limit = time.Hour
 	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
+}
+
+// sandboxEnv chooses the sandbox where no flag does.
+const sandboxEnv = "OSBUILD_STAR_SANDBOX"
+
+// checkSandbox settles what --sandbox and the environment say.
+func (a *app) checkSandbox(verb string, fs *pflag.FlagSet) error {
+	f := fs.Lookup("sandbox")
+	if f == nil {
+		return nil
+	}
+	where := "--sandbox"
+	if !f.Changed {
+		where, a.sandbox = "$"+sandboxEnv, cmp.Or(os.Getenv(sandboxEnv), "auto")
+	}
+	known := engine.Sandboxes()
+	if slices.Contains(known, a.sandbox) {
+		return nil
+	}
+	e := &usageError{msg: fmt.Sprintf("%s takes %s, not %q", where, strings.Join(known, " or "), a.sandbox), verb: verb}
+	if s := rulefile.Suggest(a.sandbox, known); s != "" {
+		e.hint = fmt.Sprintf("did you mean %q?", s)
+	}
+	return e
 }
 
 // timeLimit is a duration on the command line, in seconds where it has no unit, as
@@ -214,6 +242,9 @@ func (a *app) invoke(cmd *command, args []string) error {
 	}
 	if !slices.Contains([]string{"auto", "always", "never"}, a.color) {
 		return usagef(cmd.name, "--color takes auto, always or never, not %q", a.color)
+	}
+	if err := a.checkSandbox(cmd.name, fs); err != nil {
+		return err
 	}
 	if a.dir != "" {
 		if err := os.Chdir(a.dir); err != nil {

@@ -259,7 +259,7 @@ func (s *session) engine() (*engine.Engine, error) {
 		return nil, err
 	}
 	s.eng = engine.New(engine.Config{
-		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Monitor: s.monitor, Limit: s.a.limit,
+		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Sandbox: s.a.sandbox, Monitor: s.monitor, Limit: s.a.limit,
 		Fetch:  fetcher(st, func() map[string]string { return s.local }),
 		Target: func(p string) string { return s.targets[p] },
 	})
