@@ -54,6 +54,10 @@ func helper(name string) bool {
 	case "nspawn-fails":
 		os.Stderr.WriteString("no room for a container\n")
 		os.Exit(1)
+	case "sitter":
+		seat()
+	case "keeper":
+		keep()
 	case "holder":
 		hold()
 	default:
