@@ -339,9 +339,18 @@ func tellWhenRunning(b *BuildRoot) string {
 	return b.vardir.Path
 }
 
-func TestKilledHost(t *testing.T) { eachSandbox(t, testKilledHost) }
+func TestKilledHost(t *testing.T) {
+	eachSandbox(t, func(t *testing.T, sandbox string) {
+		t.Run("running", func(t *testing.T) { testKilledHost(t, sandbox, false) })
+		// An agent that is stopped does not see the end of its socket. A container of
+		// nspawn then lives until the next build sweeps it; that of ours must not.
+		if sandbox == SandboxNative {
+			t.Run("stopped", func(t *testing.T) { testKilledHost(t, sandbox, true) })
+		}
+	})
+}
 
-func testKilledHost(t *testing.T, sandbox string) {
+func testKilledHost(t *testing.T, sandbox string, stopped bool) {
 	needRoot(t)
 	work, vardir := t.TempDir(), t.TempDir()
 	before := counts(t)["mounts"]
@@ -363,6 +372,9 @@ func testKilledHost(t *testing.T, sandbox string) {
 	}
 	if n := counts(t)["mounts"]; n != before {
 		t.Errorf("mounts can be seen: %d, before %d", n, before)
+	}
+	if stopped {
+		stopAgents(t, there.Processes)
 	}
 	cmd.Process.Kill()
 	cmd.Wait()
@@ -395,6 +407,31 @@ func testKilledHost(t *testing.T, sandbox string) {
 		}
 	}
 	checkClosed(t, s, b)
+}
+
+// stopAgents stops the agents among processes, and waits until they are.
+func stopAgents(t *testing.T, processes []string) {
+	t.Helper()
+	for _, p := range processes {
+		pid, comm, _ := strings.Cut(p, " ")
+		n, err := strconv.Atoi(pid)
+		if err != nil || !strings.HasPrefix("osbuild-star-agent", comm) {
+			continue
+		}
+		if err := unix.Kill(n, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; ; i++ {
+			text, err := os.ReadFile("/proc/" + pid + "/stat")
+			if err != nil || i > 1000 {
+				t.Fatalf("%s does not stop (%v)", p, err)
+			}
+			if strings.Contains(string(text), ") T ") {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
 
 // gone waits for the end of a process.

@@ -3,6 +3,7 @@ package buildroot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -203,6 +204,7 @@ func testKernelFiles(t *testing.T, sandbox string) {
 		{"the host's processes", "test -d /proc/1 && set -- /proc/[0-9]* && echo $#", "2"},
 		{"/sys cannot be written", "find /sys -xdev -writable; for d in /sys/block /sys/bus /sys/class /sys/devices /sys/kernel; do test -d $d || echo no $d; test -w $d && echo $d; done; test -w /sys/kernel/mm/transparent_hugepage/enabled && echo huge", ""},
 		{"what sysfs hides", "ls /sys/firmware /sys/fs/selinux /sys/kernel/debug /sys/kernel/tracing /sys/kernel/security 2>/dev/null | grep -v :$ | tr -d '\\n'", ""},
+		{"the host's root", "cut -d' ' -f5 /proc/self/mountinfo | grep -cx /", "1"},
 		{"memory of the machine", "ls /dev/mem /dev/kmem /dev/port /dev/kmsg /dev/fuse /dev/kvm 2>/dev/null", ""},
 		{"kernel log", "dmesg >/dev/null 2>&1 || echo refused", "refused"},
 	} {
@@ -438,5 +440,37 @@ func testNoTerminal(t *testing.T, sandbox string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Run(); err != nil || out.String() != "none\n" {
 		t.Errorf("%s (%v)", out.String(), err)
+	}
+}
+
+func TestWhichSandbox(t *testing.T) {
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "systemd-nspawn"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, path, want, err, hint string }{
+		{"", bin, "nspawn", "", ""},
+		{"auto", bin, "nspawn", "", ""},
+		{"nspawn", bin, "nspawn", "", ""},
+		{"native", bin, "native", "", ""},
+		{"", "/nowhere", "native", "", ""},
+		{"auto", "/nowhere", "native", "", ""},
+		{"native", "/nowhere", "native", "", ""},
+		{"nspawn", "/nowhere", "", "systemd-nspawn is not installed", "install systemd-container, or do without it: --sandbox=native"},
+		{"jail", bin, "", `there is no sandbox "jail"`, "choose one of auto, nspawn, native"},
+	} {
+		t.Setenv("PATH", c.path)
+		got, err := Sandbox(c.name)
+		var se *SandboxError
+		if errors.As(err, &se) {
+			if se.Msg != c.err || se.Hint != c.hint {
+				t.Errorf("%q with %s: error %q, hint %q", c.name, c.path, se.Msg, se.Hint)
+			}
+		} else if err != nil || c.err != "" {
+			t.Errorf("%q with %s: error %v, want %q", c.name, c.path, err, c.err)
+		}
+		if got != c.want {
+			t.Errorf("%q with %s: %q, want %q", c.name, c.path, got, c.want)
+		}
 	}
 }

@@ -81,9 +81,6 @@ func argument(i uint32) uint32 {
 	return off
 }
 
-// x32 marks the numbers of an ABI that shares the name of x86_64.
-const x32 = 0x40000000
-
 // Program returns the filter of this architecture.
 func Program() ([]unix.SockFilter, error) {
 	if !Supported() {
@@ -111,9 +108,6 @@ func program(abis []abi) ([]unix.SockFilter, error) {
 // program is the part of one ABI. It never runs over its end.
 func (a abi) program() []unix.SockFilter {
 	prog := []unix.SockFilter{load(offNumber)}
-	if a.audit == unix.AUDIT_ARCH_X86_64 {
-		prog = append(prog, jump(unix.BPF_JGE, x32, 0, 1), ret(absent))
-	}
 	// A file that is written through to the disk: EINVAL, so that programs try
 	// without. O_SYNC has the bit of O_DSYNC.
 	for _, c := range []struct{ number, argument uint32 }{{a.open, 1}, {a.openat, 2}} {
