@@ -13,14 +13,25 @@ import (
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
+	"github.com/osbuild-star/osbuild-star/hostapi"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 )
 
 // Job is one program to run in a build root.
 type Job struct {
-	Native    string          // a stage of the agent; or
-	Argv      []string        // a program of the build root
-	Arguments json.RawMessage // what a stage gets as arguments
+	Native string   // a stage of the agent; or
+	Argv   []string // a program of the build root; or
+	// Program is an executable of the host, a path in the Space, that is shown at
+	// /run/osbuild/bin under its own name and started with Argv as its arguments.
+	Program string
+	// Runner is an executable of the host, a path in the Space, that is shown at
+	// /run/osbuild/runner under its own name and starts the program: its arguments
+	// are the program and the program's.
+	Runner string
+	// Libdir is a directory, a path in the Space, that programs see at
+	// /run/osbuild/lib.
+	Libdir    string
+	Arguments json.RawMessage // of a stage; a program reads them from /run/osbuild/api/arguments
 	Caps      []string        // capabilities beyond BaseCapabilities
 	NewPrivs  bool            // leave out no-new-privileges
 	Epoch     *int64          // SOURCE_DATE_EPOCH, seconds
@@ -50,6 +61,8 @@ type Result struct {
 	Status   int    // exit status, or 128 and the signal
 	Signal   string // "killed"; "" when it exited
 	Err      error  // what a native stage says was wrong; *wire.Error with a hint
+	// Exception is what a program told on its socket before it ended; nil: nothing.
+	Exception *hostapi.Exception
 	Metadata json.RawMessage
 	MaxRSS   int64         // bytes, of the largest process
 	CPU      time.Duration // user and system

@@ -37,9 +37,10 @@ var allowed = map[string][]string{
 	"sources/lock":    {"manifest", "sources", "sources/apt"},
 
 	// Execution.
-	"engine":    {"agent/wire", "buildroot", "internal/scratch", "manifest", "monitor", "runners", "sources", "stages", "store"},
+	"engine":    {"agent/wire", "buildroot", "hostapi", "internal/scratch", "manifest", "monitor", "runners", "sources", "stages", "store"},
 	"engine/vm": {"monitor"},
-	"buildroot": {"agent/seccomp", "agent/wire", "internal/scratch", "runners"},
+	"buildroot": {"agent/seccomp", "agent/wire", "hostapi", "internal/scratch", "runners"},
+	"hostapi":   {},
 	"store":     {"internal/scratch"},
 
 	// How far two names are apart.
