@@ -298,11 +298,6 @@ func program(p *wire.Program) *wire.Answer {
 	if len(p.Argv) == 0 {
 		return failed(0, errors.New("no program"))
 	}
-	if len(p.Arguments) > 0 {
-		if err := os.WriteFile(runDir+"/api/arguments", p.Arguments, 0o444); err != nil {
-			return failed(0, err)
-		}
-	}
 	meta := runDir + "/meta"
 	if err := os.WriteFile(meta, nil, 0o600); err != nil {
 		return failed(0, err)

@@ -79,6 +79,10 @@ type BuildRoot struct {
 	next    atomic.Uint64
 
 	receiving bool // receive was started
+
+	apiMu  sync.Mutex
+	apis   map[*programAPI]bool // of the programs that run
+	closed bool                 // there will be no more
 }
 
 var serial atomic.Uint64
@@ -307,6 +311,7 @@ func (b *BuildRoot) prepare(ctx context.Context) error {
 
 // Close ends the container and removes everything that belonged to it.
 func (b *BuildRoot) Close() error {
+	apis := b.stopAPIs()
 	if b.sock >= 0 {
 		unix.Shutdown(b.sock, unix.SHUT_RDWR) // the agent ends, and so the container
 	}
@@ -334,6 +339,11 @@ func (b *BuildRoot) Close() error {
 	var errs []error
 	if b.cg != nil {
 		b.cg.kill()
+	}
+	for _, a := range apis {
+		errs = append(errs, a.close())
+	}
+	if b.cg != nil {
 		errs = append(errs, b.cg.remove())
 	}
 	if b.dir != "" {

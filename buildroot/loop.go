@@ -15,11 +15,13 @@ func dupCloexec(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_
 // LoopConfig says what a loop device shows.
 type LoopConfig struct {
 	File       string
-	Offset     uint64 // bytes
-	Size       uint64 // bytes; 0: to the end of the file
-	SectorSize uint32 // bytes; 0: 512
+	Backing    *os.File // used as it is open, and not taken over, instead of opening File
+	Offset     uint64   // bytes
+	Size       uint64   // bytes; 0: to the end of the file
+	SectorSize uint32   // bytes; 0: 512
 	ReadOnly   bool
 	PartScan   bool
+	Lock       bool // hold a lock on the device, which keeps udev from looking at it
 }
 
 // Loop is an attached loop device. The kernel detaches it when its last user is
@@ -36,7 +38,7 @@ func OpenLoop(cfg LoopConfig) (*Loop, error) {
 	if cfg.ReadOnly {
 		mode = os.O_RDONLY
 	}
-	back, err := os.OpenFile(cfg.File, mode, 0)
+	back, err := cfg.backing(mode)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +63,14 @@ func OpenLoop(cfg LoopConfig) (*Loop, error) {
 	return nil, errors.New("no free loop device")
 }
 
+func (cfg *LoopConfig) backing(mode int) (*os.File, error) {
+	if cfg.Backing == nil {
+		return os.OpenFile(cfg.File, mode, 0)
+	}
+	cfg.File = cfg.Backing.Name()
+	return dup(cfg.Backing)
+}
+
 func attachLoop(ctl, back *os.File, cfg LoopConfig, mode int) (*Loop, error) {
 	n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
 	if err != nil {
@@ -76,6 +86,15 @@ func attachLoop(ctl, back *os.File, cfg LoopConfig, mode int) (*Loop, error) {
 	dev, err := os.OpenFile(path, mode, 0)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Lock {
+		if err := unix.Flock(int(dev.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			dev.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				err = unix.EBUSY
+			}
+			return nil, fmt.Errorf("locking %s: %w", path, err)
+		}
 	}
 	c := unix.LoopConfig{Fd: uint32(back.Fd()), Size: cfg.SectorSize}
 	c.Info.Offset, c.Info.Sizelimit = cfg.Offset, cfg.Size

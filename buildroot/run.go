@@ -58,15 +58,15 @@ type Mount struct {
 
 // Result tells how a program ended.
 type Result struct {
-	Status   int    // exit status, or 128 and the signal
-	Signal   string // "killed"; "" when it exited
-	Err      error  // what a native stage says was wrong; *wire.Error with a hint
+	Status int    // exit status, or 128 and the signal
+	Signal string // "killed"; "" when it exited
+	Err    error  // what a native stage says was wrong; *wire.Error with a hint
 	// Exception is what a program told on its socket before it ended; nil: nothing.
 	Exception *hostapi.Exception
-	Metadata json.RawMessage
-	MaxRSS   int64         // bytes, of the largest process
-	CPU      time.Duration // user and system
-	Wall     time.Duration
+	Metadata  json.RawMessage
+	MaxRSS    int64         // bytes, of the largest process
+	CPU       time.Duration // user and system
+	Wall      time.Duration
 }
 
 // maxLine bounds a line of output, and maxOutput all of it: a program that loops
@@ -118,10 +118,27 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	var files []*os.File
 	defer func() { wire.CloseAll(files) }()
 	p := &wire.Program{
-		Native: j.Native, Argv: j.Argv, Arguments: j.Arguments, Env: j.env(), NewPrivs: j.NewPrivs,
+		Native: j.Native, Env: j.env(), NewPrivs: j.NewPrivs,
 		Epoch: j.Epoch, Arch: j.Arch, Caps: append(append([]string{}, BaseCapabilities...), j.Caps...),
 	}
-	mounts := append([]Mount{{Path: own, Target: "/run/osbuild/.var"}}, j.Mounts...)
+	mounts := []Mount{{Path: own, Target: "/run/osbuild/.var"}}
+	var api *programAPI
+	if j.Native != "" {
+		p.Arguments = j.Arguments
+	} else {
+		var shown []Mount
+		p.Argv, shown = j.command()
+		if api, err = b.serveAPI(&j); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if cerr := api.close(); cerr != nil {
+				err = errors.Join(err, cerr)
+			}
+		}()
+		mounts = append(append(mounts, shown...), Mount{Path: api.dir, Target: insideAPI, Readonly: true})
+	}
+	mounts = append(mounts, j.Mounts...)
 	err = b.cfg.Space.Do(func() error {
 		for _, m := range mounts {
 			f, err := detach(m.Path, m.Readonly)
@@ -187,8 +204,10 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	if logEnd != nil {
 		logEnd.Close()
 	}
+	wall := time.Since(start)
+	_ = api.close() // told by the call above
 	<-copied
-	res := &Result{Wall: time.Since(start)}
+	res := &Result{Wall: wall, Exception: api.told()}
 	if ans != nil {
 		res.Status, res.Signal, res.Metadata = ans.Status, ans.Signal, ans.Metadata
 		res.MaxRSS, res.CPU = ans.MaxRSS, time.Duration(ans.CPU)

@@ -236,8 +236,11 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	}
 	if r != nil {
 		se.Status, se.Signal = r.Status, r.Signal
-		if r.Err != nil {
+		switch {
+		case r.Err != nil:
 			se.Msg = r.Err.Error()
+		case r.Exception != nil:
+			se.Msg = r.Exception.Error()
 		}
 		se.Hint = b.e.hint(cmp.Or(r.Err, err), se.Output)
 	}

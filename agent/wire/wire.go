@@ -42,7 +42,7 @@ type Program struct {
 	Native string   `json:"native,omitempty"`
 	Argv   []string `json:"argv,omitempty"`
 
-	Arguments json.RawMessage `json:"arguments,omitempty"` // of a stage, upstream's form
+	Arguments json.RawMessage `json:"arguments,omitempty"` // of a native stage, upstream's form
 	Env       []string        `json:"env,omitempty"`
 	Caps      []string        `json:"caps"` // kept in the bounding set
 	NewPrivs  bool            `json:"new_privs,omitempty"`
