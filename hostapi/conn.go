@@ -204,7 +204,7 @@ func (c *Conn) Send(v any, files ...*os.File) error {
 			err = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
 		}
 		if err != nil {
-			return fmt.Errorf("sending %s: %w", f.Name(), err)
+			return fmt.Errorf("sending %s: %w", f.Name(), rawError(err))
 		}
 	}
 	defer runtime.KeepAlive(files)
@@ -254,10 +254,19 @@ func (c *Conn) sendPacket(data []byte, fds []int) error {
 			}
 		}
 	})
-	if err = errors.Join(werr, ignore(err, unix.EAGAIN)); err != nil {
+	if err = errors.Join(rawError(werr), ignore(err, unix.EAGAIN)); err != nil {
 		return fmt.Errorf("sending: %w", err)
 	}
 	return nil
+}
+
+// rawError is an error of using a file itself: there are those of deadlines, and that
+// of a closed file, which has no public name.
+func rawError(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return os.ErrClosed
 }
 
 func ignore(err, which error) error {
@@ -277,7 +286,7 @@ func (c *Conn) Receive(v any) ([]*os.File, error) {
 		return !errors.Is(err, unix.EAGAIN)
 	})
 	if rerr != nil {
-		return nil, fmt.Errorf("receiving: %w", rerr)
+		return nil, fmt.Errorf("receiving: %w", rawError(rerr))
 	}
 	return p.decode(v, err)
 }
@@ -291,7 +300,7 @@ func (c *Conn) take(v any) ([]*os.File, error) {
 	var p *packet
 	var err error
 	if cerr := c.raw.Control(func(fd uintptr) { p, err = readPacket(int(fd), c.limit) }); cerr != nil {
-		return nil, fmt.Errorf("receiving: %w", cerr)
+		return nil, fmt.Errorf("receiving: %w", rawError(cerr))
 	}
 	if errors.Is(err, unix.EAGAIN) {
 		return nil, errNothing

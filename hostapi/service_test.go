@@ -1,0 +1,3 @@
+package hostapi
+
+func testService(mode string) error { return nil }
