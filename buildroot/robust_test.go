@@ -58,6 +58,8 @@ func helper(name string) bool {
 		seat()
 	case "keeper":
 		keep()
+	case "api-client":
+		apiClient()
 	case "holder":
 		hold()
 	default:
