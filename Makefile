@@ -8,7 +8,7 @@ GO ?= go
 export CGO_ENABLED = 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build deps image test unit-test image-test lint bench reference clean
+.PHONY: all build deps image test unit-test race-test image-test lint bench reference clean
 
 all: build
 
@@ -26,10 +26,14 @@ image: deps build
 	@echo "Log in by ssh:      bin/osbuild-star boot --ssh //images:debian12"
 	@echo "On its console:     user debian, password debian"
 
-test: deps build unit-test image-test
+test: deps build unit-test race-test image-test
 
 unit-test:
 	$(GO) test -timeout 30m -p 2 ./...
+
+# Servers under the race detector, which needs a C compiler.
+race-test:
+	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./hostapi
 
 # Builds //images:debian12 in its own build root and on the host, and boots what the
 # image tests say: BIOS and UEFI.

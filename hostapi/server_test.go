@@ -189,6 +189,30 @@ func TestBadRequests(t *testing.T) {
 	soon(t, "an exception", func() bool { return len(x.values()) == 1 })
 }
 
+// Files that come with a request nobody wants them for are closed.
+func TestUnwantedFiles(t *testing.T) {
+	dir := t.TempDir()
+	var x told
+	serve(t, Config{Dir: dir, Exception: x.take})
+	c := dial(t, filepath.Join(dir, "osbuild"))
+	many := make([]*os.File, maxFiles)
+	for i := range many {
+		many[i] = tempFile(t, "")
+	}
+	if err := c.Send(raise("0")); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the first exception", func() bool { return len(x.values()) == 1 })
+	before := openFiles(t)
+	for range 20 {
+		if err := c.Send(raise("x"), many...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon(t, "all exceptions", func() bool { return len(x.values()) == 21 })
+	soon(t, "the files to be closed", func() bool { return openFiles(t) == before })
+}
+
 // A program tells its error and is gone before anybody looks: it is not lost.
 func TestLastWords(t *testing.T) {
 	for range 200 {
