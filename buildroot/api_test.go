@@ -239,6 +239,59 @@ func testRemoteLoop(t *testing.T, b *BuildRoot) {
 	}
 }
 
+// Close alone takes servers and devices away, whoever uses them; and Stop leaves the
+// devices to programs that are not yet ended.
+func TestCloseClosesServers(t *testing.T) {
+	s := newSpace(t)
+	vardir := t.TempDir()
+	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := b.serveAPI(&Job{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := hostapi.Dial(filepath.Join(a.dir, "remoteloop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	nodes, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nodes.Close()
+	file, err := os.OpenFile(filepath.Join(diskTree(t), "disk"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := c.Send(map[string]any{"fd": 0, "dir_fd": 1}, file, nodes); err != nil {
+		t.Fatal(err)
+	}
+	var answer struct{ Devname string }
+	if _, err := c.Receive(&answer); err != nil || !attached(answer.Devname) {
+		t.Fatalf("%+v %v", answer, err)
+	}
+	b.stopAPIs()
+	if _, err := c.Receive(&answer); !errors.Is(err, io.EOF) {
+		t.Errorf("a connection after the end: %v", err)
+	}
+	if !attached(answer.Devname) {
+		t.Error("the device is gone before the programs are")
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if attached(answer.Devname) {
+		t.Error("the device is left")
+	}
+	if ents, err := os.ReadDir(vardir); err != nil || len(ents) > 0 {
+		t.Errorf("left: %v %v", ents, err)
+	}
+}
+
 // A build root that is closed while a program uses its API takes everything with it.
 func TestCloseWithServers(t *testing.T) {
 	needRoot(t)
@@ -291,8 +344,8 @@ func TestCloseWithServers(t *testing.T) {
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "the build root ended") {
 		t.Errorf("the program: %v", err)
 	}
-	if _, err := b.Run(context.Background(), Job{Argv: []string{"/bin/true"}}); err == nil {
-		t.Error("a program was started afterwards")
+	if _, err := b.serveAPI(&Job{}); err == nil {
+		t.Error("an API was made afterwards")
 	}
 	if err := goleak.Find(leaks); err != nil {
 		t.Error(err)

@@ -343,7 +343,7 @@ func TestFromFileTakesOnlyPacketSockets(t *testing.T) {
 
 // Addresses of sockets have 108 bytes; paths have more.
 func TestLongPath(t *testing.T) {
-	for _, n := range []int{maxSocketPath, maxSocketPath + 1, 1000} {
+	for _, n := range []int{107, 108, 1000} {
 		dir := t.TempDir()
 		for len(dir) < n-120 {
 			dir = filepath.Join(dir, strings.Repeat("d", 100))

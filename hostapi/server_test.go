@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -191,6 +192,7 @@ func TestBadRequests(t *testing.T) {
 
 // Files that come with a request nobody wants them for are closed.
 func TestUnwantedFiles(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // it closes what is forgotten
 	dir := t.TempDir()
 	var x told
 	serve(t, Config{Dir: dir, Exception: x.take})

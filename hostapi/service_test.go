@@ -37,7 +37,7 @@ func testService(mode string) error {
 	}
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
 	if mode == "parent" { // starts a service and never ends by itself
-		s, err := startTest(nil, ServiceConfig{Line: func(l string) { fmt.Println(l) }}, "service")
+		s, err := startTest(nil, ServiceConfig{Line: func(l string) { fmt.Println(l) }}, "stubborn")
 		if err != nil {
 			return err
 		}
@@ -110,9 +110,10 @@ func testService(mode string) error {
 			os.Exit(0)
 		case "nonsense":
 			err = c.Send(m{"type": "wisdom", "data": m{"reply": 42}})
-		case "child":
+		case "child", "escaped child":
 			cmd := exec.Command("/bin/sleep", "1000")
-			cmd.Stdout = os.Stdout // it holds the pipe
+			cmd.Stdout, cmd.ExtraFiles = os.Stdout, []*os.File{c.f} // it holds all that the service has
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: msg.Data.Name != "child"}
 			if err = cmd.Start(); err == nil {
 				err = c.Send(m{"type": "reply", "data": m{"reply": cmd.Process.Pid}})
 			}
@@ -282,6 +283,21 @@ func TestServiceEnds(t *testing.T) {
 			}
 		})
 		soon(t, "the child's end", func() bool { return gone(pid) })
+	})
+	t.Run("while a child of another group holds the socket", func(t *testing.T) {
+		s := mustStart(t, ServiceConfig{}, "service")
+		var pid int
+		got, err := s.Call(ctx, "escaped child", nil, nil)
+		if json.Unmarshal(got, &pid) != nil || gone(pid) {
+			t.Fatalf("%s %v", got, err)
+		}
+		defer unix.Kill(pid, unix.SIGKILL)
+		within(t, 10*time.Second, "the end", func() {
+			if _, err := s.Call(ctx, "die", "", nil); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+				t.Errorf("error: %v", err)
+			}
+			s.Close()
+		})
 	})
 	t.Run("badly", func(t *testing.T) {
 		s := mustStart(t, ServiceConfig{}, "bad end")
