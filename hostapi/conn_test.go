@@ -140,6 +140,17 @@ func TestGoldenPackets(t *testing.T) {
 			t.Errorf("%s and %d files", text, len(fds))
 		}
 	})
+	t.Run("sent, as long as a packet can be", func(t *testing.T) {
+		c, sock := rawPair(t)
+		sent := make(chan error, 1)
+		go func() { sent <- c.Send(strings.Repeat("x", wmemMax()-2)) }()
+		if n, err := unix.Read(sock, make([]byte, wmemMax()+1)); err != nil || n != wmemMax() {
+			t.Errorf("a packet of %d bytes (%v), want %d", n, err, wmemMax())
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("sent by file", func(t *testing.T) {
 		c, sock := rawPair(t)
 		long := strings.Repeat("x", wmemMax())
