@@ -125,7 +125,7 @@ func TestExceptions(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, Config{Dir: dir, Exception: x.take})
 	c := dial(t, filepath.Join(dir, "osbuild"))
-	huge := strings.Repeat("x", 12<<20)
+	huge := strings.Repeat("x", min(wmemMax(), maxRequest/2)+1<<20)
 	for _, msg := range []any{
 		raise("one"), raise(huge), exceptionRequest{Method: "something else"}, map[string]any{},
 		exceptionRequest{"exception", map[string]any{"type": 3, "value": []int{1}, "more": true}},

@@ -106,8 +106,9 @@ func testService(mode string) error {
 			fmt.Fprintln(os.Stderr, text)
 			os.Exit(3)
 		case "reply and die":
-			err = c.Send(m{"type": "reply", "data": m{"reply": "last"}})
-			os.Exit(0)
+			if err = c.Send(m{"type": "reply", "data": m{"reply": "last"}}); err == nil {
+				os.Exit(0)
+			}
 		case "nonsense":
 			err = c.Send(m{"type": "wisdom", "data": m{"reply": 42}})
 		case "child", "escaped child":
@@ -147,6 +148,9 @@ func (p *printed) String() string {
 	return strings.Join(p.lines, "\n")
 }
 
+// noRaceSleep keeps programs under the race detector from sleeping when they exit.
+const noRaceSleep = "GORACE=atexit_sleep_ms=0"
+
 // startTest starts the test program as a service.
 func startTest(t *testing.T, cfg ServiceConfig, mode string) (*Service, error) {
 	var err error
@@ -154,7 +158,7 @@ func startTest(t *testing.T, cfg ServiceConfig, mode string) (*Service, error) {
 		return nil, err
 	}
 	cfg.ID = "test/x"
-	cfg.Env = append(cfg.Env, helperEnv+"="+mode)
+	cfg.Env = append(cfg.Env, helperEnv+"="+mode, noRaceSleep)
 	s, err := StartService(cfg)
 	if err == nil && t != nil {
 		t.Cleanup(func() { s.Close() })
@@ -180,7 +184,7 @@ func TestServiceCalls(t *testing.T) {
 	var out printed
 	s := mustStart(t, ServiceConfig{Line: out.line, Env: []string{"A=b"}}, "service")
 	ctx := context.Background()
-	huge := strings.Repeat("x", 20<<20)
+	huge := strings.Repeat("x", wmemMax()+1<<20)
 	for _, c := range []struct {
 		method string
 		args   any
@@ -191,7 +195,7 @@ func TestServiceCalls(t *testing.T) {
 		{"echo", huge, `"` + huge + `"`},
 		{"null", nil, `null`},
 		{"say", "hello\nworld", `"test/x"`},
-		{"environment", nil, `{"env":["A=b","` + helperEnv + `=service"],"files":true,"group":true,"stdin":0}`},
+		{"environment", nil, `{"env":["A=b","` + helperEnv + `=service","` + noRaceSleep + `"],"files":true,"group":true,"stdin":0}`},
 	} {
 		got, err := s.Call(ctx, c.method, c.args, nil)
 		if err != nil || string(got) != c.want {
