@@ -185,8 +185,10 @@ func attached(device string) bool {
 	return err == nil
 }
 
-func TestException(t *testing.T) {
-	_, b := openHost(t)
+func TestException(t *testing.T) { eachSandbox(t, testException) }
+
+func testException(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	huge := strings.Repeat("x", 8<<20)
 	var wg sync.WaitGroup
 	for i, text := range []string{"it cannot be", huge, "third", "fourth"} {
@@ -241,10 +243,12 @@ func testRemoteLoop(t *testing.T, b *BuildRoot) {
 
 // Close alone takes servers and devices away, whoever uses them; and Stop leaves the
 // devices to programs that are not yet ended.
-func TestCloseClosesServers(t *testing.T) {
+func TestCloseClosesServers(t *testing.T) { eachSandbox(t, testCloseClosesServers) }
+
+func testCloseClosesServers(t *testing.T, sandbox string) {
 	s := newSpace(t)
 	vardir := t.TempDir()
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,8 +297,9 @@ func TestCloseClosesServers(t *testing.T) {
 }
 
 // A build root that is closed while a program uses its API takes everything with it.
-func TestCloseWithServers(t *testing.T) {
-	needRoot(t)
+func TestCloseWithServers(t *testing.T) { eachSandbox(t, testCloseWithServers) }
+
+func testCloseWithServers(t *testing.T, sandbox string) {
 	s, err := NewSpace()
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +307,7 @@ func TestCloseWithServers(t *testing.T) {
 	defer s.Close()
 	leaks := goleak.IgnoreCurrent()
 	vardir := t.TempDir()
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,8 +358,10 @@ func TestCloseWithServers(t *testing.T) {
 }
 
 // The API is there before the first instruction of a program, and gone after its last.
-func TestAPIBelongsToTheProgram(t *testing.T) {
-	_, b := openHost(t)
+func TestAPIBelongsToTheProgram(t *testing.T) { eachSandbox(t, testAPIBelongsToTheProgram) }
+
+func testAPIBelongsToTheProgram(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	dirs := filepath.Join(b.vardir.Path, "stages")
 	apis := func() []string { m, _ := filepath.Glob(filepath.Join(dirs, "api-*")); return m }
 	during := -1
@@ -390,8 +397,10 @@ func TestAPIBelongsToTheProgram(t *testing.T) {
 }
 
 // What the host gives a program is under its own name, read-only, and started in order.
-func TestProgramRunnerLibdir(t *testing.T) {
-	_, b := openHost(t)
+func TestProgramRunnerLibdir(t *testing.T) { eachSandbox(t, testProgramRunnerLibdir) }
+
+func testProgramRunnerLibdir(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		p := filepath.Join(dir, name)
