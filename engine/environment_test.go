@@ -42,9 +42,11 @@ func ref(id, opts string) manifest.Reference {
 	return manifest.Reference{ID: id, Options: options(opts)}
 }
 
-func TestInputs(t *testing.T) {
+func TestInputs(t *testing.T) { eachSandbox(t, testInputs) }
+
+func testInputs(t *testing.T, sandbox func(*Config)) {
 	st := newStore(t)
-	e := newEngine(t, st)
+	e := newEngine(t, st, sandbox)
 	const sumY = "sha256:a1fce4363854ff888cff4b8e7875d600c2682390412a8cf79b37d0b11148b0fa"
 	for sum, text := range map[string]string{sum: "x", sumY: "y"} {
 		if err := os.WriteFile(sources.Path(st.SourcesDir(), sum), []byte(text), 0o644); err != nil {
@@ -120,8 +122,10 @@ func TestInputs(t *testing.T) {
 
 // Each file system is made on a part of an image, filled through a mount, and read
 // again by a later stage.
-func TestDevicesAndMounts(t *testing.T) {
-	e := newEngine(t, newStore(t))
+func TestDevicesAndMounts(t *testing.T) { eachSandbox(t, testDevicesAndMounts) }
+
+func testDevicesAndMounts(t *testing.T, sandbox func(*Config)) {
+	e := newEngine(t, newStore(t), sandbox)
 	for _, c := range []struct{ fs, size, options string }{
 		{"ext4", "40M", `{"uuid":"6e4ff95f-f662-45ee-a82a-bdf44a2d0b75"}`},
 		{"xfs", "330M", `{"uuid":"6e4ff95f-f662-45ee-a82a-bdf44a2d0b75"}`},
@@ -242,8 +246,10 @@ func TestDevicesAndMountsThatFail(t *testing.T) {
 
 // Times that a stage leaves are clamped to the source epoch; older ones, and those
 // of files that the stage did not touch, stay.
-func TestSourceEpoch(t *testing.T) {
-	e := newEngine(t, newStore(t))
+func TestSourceEpoch(t *testing.T) { eachSandbox(t, testSourceEpoch) }
+
+func testSourceEpoch(t *testing.T, sandbox func(*Config)) {
+	e := newEngine(t, newStore(t), sandbox)
 	epoch := int64(1700000000)
 	p := pipe("p",
 		stage(shStage, `{"script":"mkdir -p d/e; echo 1 > d/new; echo 1 > old; touch -d @1000 old; echo 1 > future; touch -d '2100-01-01' future; ln -s x link; echo 1 > later"}`),
@@ -303,9 +309,11 @@ func runShell(t *testing.T, e *Engine, m *manifest.Manifest, sh Shell, script st
 	return out, status, err
 }
 
-func TestShell(t *testing.T) {
+func TestShell(t *testing.T) { eachSandbox(t, testShell) }
+
+func testShell(t *testing.T, sandbox func(*Config)) {
 	st := newStore(t)
-	e := newEngine(t, st)
+	e := newEngine(t, st, sandbox)
 	mounted := stage(readStage, `{}`)
 	mounted.Devices = map[string]*manifest.Device{"device": loopback(`{"filename":"disk.img"}`)}
 	mounted.Mounts = []*manifest.Mount{{Name: "root", Type: "org.osbuild.ext4", Source: "device", Target: "/"}}

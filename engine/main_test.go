@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent"
+	"github.com/osbuild-star/osbuild-star/buildroot"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
@@ -240,8 +241,17 @@ func needRoot(t testing.TB) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	if _, err := exec.LookPath("systemd-nspawn"); err != nil {
-		t.Skip("needs systemd-nspawn (package systemd-container)")
+}
+
+// eachSandbox runs a test in each of the sandboxes: it gets what chooses one.
+func eachSandbox(t *testing.T, test func(t *testing.T, sandbox func(*Config))) {
+	for _, name := range []string{buildroot.SandboxNspawn, buildroot.SandboxNative} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := buildroot.Sandbox(name); err != nil {
+				t.Skip(err)
+			}
+			test(t, func(c *Config) { c.Sandbox = name })
+		})
 	}
 }
 
