@@ -70,6 +70,7 @@ type ModuleSchema struct {
 	Name string
 
 	v1, v2  []byte // as upstream's "schema" and "schema_2"
+	broken  error  // why it cannot be read
 	version [2]struct {
 		once sync.Once
 		root map[string]any
@@ -84,6 +85,12 @@ type ModuleSchema struct {
 // mounts (in the second), inputs and sources for the whole object.
 func NewModuleSchema(kind ModuleKind, name string, schema, schema2 json.RawMessage) *ModuleSchema {
 	return &ModuleSchema{Kind: kind, Name: name, v1: nonEmpty(schema), v2: nonEmpty(schema2)}
+}
+
+// BrokenSchema is that of a module whose description cannot be read: every use of
+// the module is an error, which says why.
+func BrokenSchema(kind ModuleKind, name string, err error) *ModuleSchema {
+	return &ModuleSchema{Kind: kind, Name: name, broken: err}
 }
 
 // nonEmpty is text, or nothing when it is an empty object or null.
@@ -103,6 +110,9 @@ func (m *ModuleSchema) schema(version int) (map[string]any, error) {
 
 // build puts the schema of the whole object together, in the way of upstream.
 func (m *ModuleSchema) build(version int) (map[string]any, error) {
+	if m.broken != nil {
+		return nil, m.broken
+	}
 	v1, err := decodeObject(m.v1)
 	if err != nil {
 		return nil, err
