@@ -15,6 +15,7 @@
 package libdir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,6 +58,10 @@ func (e *Error) Error() string { return e.Msg }
 // come and go, but for the descriptions of modules, which are read once.
 type Dir struct {
 	Path string // absolute
+
+	// Installed is the Python package "osbuild" of this machine, for a tree that comes
+	// without one; "" looks for it.
+	Installed string
 
 	mu    sync.Mutex
 	known map[string]*found // by kind and name
@@ -194,7 +199,7 @@ func (d *Dir) Python() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("reading the library directory: %w", err)
 	}
-	if p := installedPython(pythonPlaces); p != "" {
+	if p := cmp.Or(d.Installed, installedPython(pythonPlaces)); p != "" {
 		return p, nil
 	}
 	return "", &Error{

@@ -20,8 +20,11 @@ type SchemaError struct {
 // unknownModule begins the message about a module without a schema.
 const unknownModule = "could not find schema information for "
 
-// Unknown tells that the error is only that a module is not known.
-func (e SchemaError) Unknown() bool { return strings.HasPrefix(e.Message, unknownModule) }
+// Unknown tells that the error is only that a module is not known, and its name.
+func (e SchemaError) Unknown() (name string, ok bool) {
+	name, ok = strings.CutPrefix(e.Message, unknownModule)
+	return strings.Trim(name, "'"), ok
+}
 
 // Place is the path as upstream prints it: ".pipelines[0].stages[2].options"; the
 // root is ".".

@@ -23,6 +23,7 @@ import (
 //	    name = "fleet",
 //	    min_version = "1.2",        # of osbuild-star
 //	    source_epoch = 1700000000,  # seconds since 1970, for all images
+//	    libdir = "/usr/lib/osbuild",  # upstream osbuild's executables, below the root if it is relative
 //	    release = "bookworm",       # any further name: a parameter, with its default
 //	)
 //
@@ -32,6 +33,7 @@ type Workspace struct {
 	Name        string  // "" if MODULE.star gives none
 	MinVersion  string  // "1.2.3"; "" if any version serves
 	SourceEpoch *int64  // nil if there is none
+	Libdir      string  // directory of executables, absolute; "" if there is none
 	Params      []Param // in the order written
 }
 
@@ -126,7 +128,7 @@ func (w *Workspace) set(t *starlark.Thread, name string, v starlark.Value) error
 		*to = s
 		return nil
 	}
-	known := []string{"name", "min_version", "source_epoch"}
+	known := []string{"name", "min_version", "source_epoch", "libdir"}
 	switch name {
 	case "name":
 		if err := str(&w.Name); err != nil {
@@ -142,6 +144,14 @@ func (w *Workspace) set(t *starlark.Thread, name string, v starlark.Value) error
 		}
 		if _, ok := parseVersion(w.MinVersion); !ok && w.MinVersion != "" {
 			return ArgError(t, "module", name, fmt.Sprintf("module: %q is not a version", w.MinVersion), `write it as in "1.2" or "1.2.3"`)
+		}
+		return nil
+	case "libdir":
+		if err := str(&w.Libdir); err != nil {
+			return err
+		}
+		if w.Libdir != "" && !filepath.IsAbs(w.Libdir) {
+			w.Libdir = filepath.Join(w.Root, w.Libdir)
 		}
 		return nil
 	case "source_epoch":
