@@ -93,6 +93,9 @@ func (j *Job) env() []string {
 	if j.Stdin != nil {
 		env[len(env)-1] = "TERM=" + os.Getenv("TERM")
 	}
+	if j.Program != "" {
+		env[0] = "container=bwrap-osbuild" // what upstream's programs can ask for
+	}
 	if j.Epoch != nil {
 		env = append(env, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", *j.Epoch))
 	}

@@ -35,6 +35,8 @@ type StageResult struct {
 	CPU      time.Duration
 	MaxRSS   int64 // bytes
 	Metadata json.RawMessage
+
+	Exception json.RawMessage // as in [StageError]
 }
 
 // build is one call of Build.
@@ -65,7 +67,7 @@ type future struct {
 // Build makes the trees of these pipelines, and of those that they need. On an
 // error the result tells what ran.
 func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string, span *monitor.Span) (*Result, error) {
-	all, err := plans(m)
+	all, err := e.plans(m)
 	if err != nil {
 		return nil, err
 	}
@@ -354,7 +356,7 @@ func (pl *plan) adopted(st step) *plan {
 		return nil
 	}
 	s := pl.p.Stages[0]
-	if s.Type != "org.osbuild.copy" || len(s.Devices) > 0 || len(s.Mounts) > 0 || len(s.Inputs) != 1 || len(s.Options) != 1 {
+	if pl.progs[0].native == nil || s.Type != "org.osbuild.copy" || len(s.Devices) > 0 || len(s.Mounts) > 0 || len(s.Inputs) != 1 || len(s.Options) != 1 {
 		return nil
 	}
 	paths, _ := s.Options["paths"].([]any)

@@ -38,10 +38,38 @@ func decodeOptions(options map[string]any, into any) error {
 	return json.Unmarshal(b, into)
 }
 
-func (v *environment) openDevices(args *arguments) (map[string]*buildroot.Loop, error) {
-	out := map[string]*buildroot.Loop{}
+// device is an open device of a stage.
+type device struct {
+	rel  string          // its name below /dev: "loop3"
+	path string          // of its node on the host
+	loop *buildroot.Loop // nil when a service made it
+}
+
+// deviceArg is what a stage is told of a device.
+type deviceArg struct {
+	Path string     `json:"path"`
+	Node deviceNode `json:"node"`
+}
+
+type deviceNode struct {
+	Major uint32 `json:"major"`
+	Minor uint32 `json:"minor"`
+}
+
+func (v *environment) openDevices(args *arguments) (map[string]*device, error) {
+	out := map[string]*device{}
 	for _, name := range v.pl.ids.Devices(v.pl.p, v.i) {
 		d := v.stage.Devices[name]
+		module, err := v.b.e.cfg.Programs.device(d)
+		if err == nil && module != nil {
+			out[name], args.Devices[name], err = v.serveDevice(module, name, out)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("device %q: %w", name, err)
+		}
+		if module != nil {
+			continue
+		}
 		if d.Type != "org.osbuild.loopback" {
 			return nil, fmt.Errorf("device %q: devices of type %s are not known", name, d.Type)
 		}
@@ -50,7 +78,7 @@ func (v *environment) openDevices(args *arguments) (map[string]*buildroot.Loop, 
 			return nil, fmt.Errorf("device %q: %w", name, err)
 		}
 		var l *buildroot.Loop
-		err := v.b.e.space.Do(func() error {
+		err = v.b.e.space.Do(func() error {
 			file, err := buildroot.InRoot(v.tree, path.Clean("/"+o.Filename))
 			if err != nil {
 				var pe *os.PathError
@@ -72,8 +100,14 @@ func (v *environment) openDevices(args *arguments) (map[string]*buildroot.Loop, 
 			return nil, err
 		}
 		v.onClose(l.Close)
-		out[name] = l
-		args.Devices[name] = stages.DeviceArg{Path: l.Path}
+		dev := &device{rel: strings.TrimPrefix(l.Path, "/dev/"), path: l.Path, loop: l}
+		if v.nodes != "" {
+			if err := v.addNode(l, dev.rel); err != nil {
+				return nil, err
+			}
+		}
+		out[name] = dev
+		args.Devices[name] = deviceArg{l.Path, deviceNode{l.Major, l.Minor}}
 	}
 	return out, nil
 }
@@ -119,7 +153,7 @@ var kernelName = map[string]string{
 }
 
 // openMounts mounts below one directory, which the stage gets with all that is on it.
-func (v *environment) openMounts(args *arguments, devices map[string]*buildroot.Loop) error {
+func (v *environment) openMounts(args *arguments, devices map[string]*device) error {
 	root := filepath.Join(v.dir, "mounts")
 	return v.b.e.space.Do(func() error {
 		if err := buildroot.MountTmpfs(root, "0755"); err != nil {
@@ -127,17 +161,21 @@ func (v *environment) openMounts(args *arguments, devices map[string]*buildroot.
 		}
 		v.onClose(func() error { return v.b.e.space.Do(func() error { return buildroot.Unmount(root) }) })
 		for _, m := range v.stage.Mounts {
-			arg, err := v.mount(root, m, devices)
+			module, err := v.b.e.cfg.Programs.mount(m)
+			if err == nil && module != nil {
+				args.Mounts[m.Name], err = v.serveMount(module, root, m, devices)
+			} else if err == nil {
+				args.Mounts[m.Name], err = v.mount(root, m, devices)
+			}
 			if err != nil {
 				return fmt.Errorf("mount %q: %w", m.Name, err)
 			}
-			args.Mounts[m.Name] = arg
 		}
 		return nil
 	})
 }
 
-func (v *environment) mount(root string, m *manifest.Mount, devices map[string]*buildroot.Loop) (stages.MountArg, error) {
+func (v *environment) mount(root string, m *manifest.Mount, devices map[string]*device) (stages.MountArg, error) {
 	var o mountOptions
 	if err := decodeOptions(m.Options, &o); err != nil {
 		return stages.MountArg{}, err
@@ -159,7 +197,7 @@ func (v *environment) mount(root string, m *manifest.Mount, devices map[string]*
 	if l == nil {
 		return arg, fmt.Errorf("it has no device (source %q)", m.Source)
 	}
-	dev := l.Path
+	dev := l.path
 	if m.Partition > 0 {
 		dev = fmt.Sprintf("%sp%d", dev, m.Partition)
 		if err := awaitPath(dev); err != nil {

@@ -13,6 +13,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -42,6 +43,9 @@ type Config struct {
 	Monitor *monitor.Stream // may be nil
 	Limit   time.Duration   // of each stage; 0: none
 
+	// Programs says which executables run what osbuild-star has no part of its own for.
+	Programs Programs
+
 	// Fetch brings the source items of these checksums into the store. A build
 	// calls it once, with all that the steps that have to run need.
 	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span) error
@@ -65,6 +69,7 @@ type Engine struct {
 	run   *scratch.Dir // in the store
 	roots map[string]*root
 	nextN int
+	lib   string // mount point of the library directory, "" when it is shown as it is
 
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended
@@ -92,6 +97,10 @@ type StageError struct {
 	Hint     string
 	Output   string // all that it printed, its last 64 KiB
 	Err      error  // a time-out, say; may be nil
+
+	// Exception is what a program told of its end, as upstream reports it: a JSON
+	// object of "type" and "data". nil: nothing.
+	Exception json.RawMessage
 }
 
 func (e *StageError) Error() string {
@@ -221,7 +230,7 @@ func (e *Engine) Close() error {
 	<-e.settled
 	e.roots = map[string]*root{}
 	errs = append(errs, e.space.Close(), e.run.Close(), e.work.Close())
-	e.space = nil
+	e.space, e.lib = nil, ""
 	return errors.Join(errs...)
 }
 

@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/buildroot"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/manifest"
+	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
@@ -22,6 +24,8 @@ import (
 
 // environment is that of one stage while it runs.
 type environment struct {
+	ctx   context.Context // of opening
+	span  *monitor.Span   // of the stage
 	b     *build
 	pl    *plan
 	i     int
@@ -33,6 +37,8 @@ type environment struct {
 	noDevices bool // of a shell behind the last stage, which is none of its own
 
 	links  string // directory in the store with links to source files
+	nodes  string // directory of the nodes of devices, "" when no service needs them
+	socket string // of the store, for services of inputs
 	undo   []func() error
 	closed bool
 }
@@ -43,8 +49,11 @@ func (v *environment) onClose(f func() error) { v.undo = append(v.undo, f) }
 func (v *environment) open() (*arguments, []buildroot.Mount, error) {
 	args := &arguments{
 		Tree: insideTree, Paths: stages.PathsArg{Devices: "/dev", Inputs: insideInputs, Mounts: insideMounts},
-		Options: v.stage.OptionsJSON(), Inputs: map[string]stages.InputArg{},
-		Devices: map[string]stages.DeviceArg{}, Mounts: map[string]stages.MountArg{},
+		Options: v.stage.OptionsJSON(), Inputs: map[string]any{}, Devices: map[string]any{}, Mounts: map[string]any{},
+	}
+	servedInputs, servedNodes, err := v.served()
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, d := range []string{"inputs", "mounts"} {
 		if err := os.MkdirAll(filepath.Join(v.dir, d), 0o755); err != nil {
@@ -53,14 +62,19 @@ func (v *environment) open() (*arguments, []buildroot.Mount, error) {
 	}
 	mounts := []buildroot.Mount{{Path: v.tree, Target: insideTree}}
 	if len(v.stage.Inputs) > 0 {
-		if err := v.openInputs(args); err != nil {
+		inputs, err := v.openInputs(args, servedInputs)
+		if err != nil {
 			return nil, nil, err
 		}
-		mounts = append(mounts, buildroot.Mount{Path: filepath.Join(v.dir, "inputs"), Target: insideInputs, Readonly: true})
+		mounts = append(mounts, inputs...)
 	}
-	var devices map[string]*buildroot.Loop
+	if servedNodes {
+		if err := v.makeNodes(); err != nil {
+			return nil, nil, err
+		}
+	}
+	var devices map[string]*device
 	if !v.noDevices {
-		var err error
 		if devices, err = v.openDevices(args); err != nil {
 			return nil, nil, err
 		}
@@ -71,8 +85,12 @@ func (v *environment) open() (*arguments, []buildroot.Mount, error) {
 		}
 		mounts = append(mounts, buildroot.Mount{Path: filepath.Join(v.dir, "mounts"), Target: insideMounts})
 	}
-	for _, l := range devices {
-		mounts = append(mounts, buildroot.Mount{Path: l.Path, Target: l.Path, Device: [2]uint32{l.Major, l.Minor}})
+	if servedNodes {
+		nodes, err := v.nodeMounts()
+		return args, append(mounts, nodes...), err
+	}
+	for _, d := range devices {
+		mounts = append(mounts, buildroot.Mount{Path: d.path, Target: d.path, Device: [2]uint32{d.loop.Major, d.loop.Minor}})
 	}
 	return args, mounts, nil
 }
@@ -93,22 +111,54 @@ func (v *environment) close() error {
 	return errors.Join(errs...)
 }
 
-// openInputs makes a directory with one entry for each input. It is a tmpfs in the
-// Space, so that nothing is ever mounted on a directory that is removed later.
-func (v *environment) openInputs(args *arguments) error {
+// openInputs makes a directory with one entry for each input, and returns how the
+// stage sees them. The directory is a tmpfs in the Space, so that nothing is ever
+// mounted on one that is removed later; but services have theirs in the store, since
+// they make hard links to its files.
+func (v *environment) openInputs(args *arguments, served bool) ([]buildroot.Mount, error) {
 	root := filepath.Join(v.dir, "inputs")
-	return v.b.e.space.Do(func() error {
+	mounts := []buildroot.Mount{{Path: root, Target: insideInputs, Readonly: true}}
+	links := ""
+	if served {
+		var err error
+		if links, err = os.MkdirTemp(v.b.e.run.Path, "inputs-"); err != nil {
+			return nil, err
+		}
+		v.onClose(func() error { return scratch.RemoveAll(links) })
+		if err := os.Chmod(links, 0o755); err != nil {
+			return nil, err
+		}
+		mounts[0].Path = links
+	}
+	err := v.b.e.space.Do(func() error {
 		if err := buildroot.MountTmpfs(root, "0755"); err != nil {
 			return err
 		}
 		v.onClose(func() error { return v.b.e.space.Do(func() error { return buildroot.Unmount(root) }) })
-		for name, in := range v.stage.Inputs {
+		for _, name := range names(v.stage.Inputs) {
+			in := v.stage.Inputs[name]
 			target := filepath.Join(root, name)
 			if err := os.Mkdir(target, 0o755); err != nil {
 				return err
 			}
-			arg := stages.InputArg{Path: path.Join(insideInputs, name)}
+			if served {
+				if err := os.Mkdir(filepath.Join(links, name), 0o755); err != nil {
+					return err
+				}
+				module, err := v.b.e.cfg.Programs.input(in)
+				if err == nil && module != nil {
+					args.Inputs[name], err = v.serveInput(module, name, filepath.Join(links, name), links)
+				}
+				if err != nil {
+					return fmt.Errorf("input %q: %w", name, err)
+				}
+				if module != nil {
+					continue
+				}
+				mounts = append(mounts, buildroot.Mount{Path: target, Target: path.Join(insideInputs, name), Readonly: true})
+			}
 			var err error
+			arg := stages.InputArg{Path: path.Join(insideInputs, name)}
 			switch {
 			case in.Type == "org.osbuild.tree" && in.Origin == manifest.OriginPipeline:
 				err = v.treeInput(name, target)
@@ -126,6 +176,7 @@ func (v *environment) openInputs(args *arguments) error {
 		}
 		return nil
 	})
+	return mounts, err
 }
 
 func (v *environment) mountObject(o *store.Object, target string) error {

@@ -3,7 +3,8 @@
 // A stage's key is a digest of its ID, which says what it is asked to do, and of
 // all that the ID leaves out and that changes what comes out: the program's
 // revision, the runner, the devices, the order of options, the architecture, and the keys of the tree
-// below it, of its build root and of the trees it reads.
+// below it, of its build root and of the trees it reads. Executables that take part
+// count by a digest of their file.
 package engine
 
 import (
@@ -18,7 +19,6 @@ import (
 
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/runners"
-	"github.com/osbuild-star/osbuild-star/stages"
 )
 
 // keyVersion changes when the layout of layers does.
@@ -34,15 +34,17 @@ type step struct {
 type plan struct {
 	p      *manifest.Pipeline
 	ids    *manifest.IDs
-	runner string // full name, of the build root that its stages run in
-	build  *plan  // nil: the host
+	runner string    // full name, of the build root that its stages run in
+	setup  runner    // what has that name
+	build  *plan     // nil: the host
+	progs  []program // per stage
 	steps  []step
 	inputs []map[string][]*plan // per stage: by input name, the pipelines it reads
 	key    string               // of the last step
 }
 
 // plans makes the plans of all pipelines, by name.
-func plans(m *manifest.Manifest) (map[string]*plan, error) {
+func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 	ids, err := m.IDs()
 	if err != nil {
 		return nil, err
@@ -62,7 +64,7 @@ func plans(m *manifest.Manifest) (map[string]*plan, error) {
 		if p.Build != nil && p.Build.Runner != "" {
 			pl.runner = runners.FullName(p.Build.Runner)
 		}
-		if err := pl.makeKeys(out); err != nil {
+		if err := pl.makeKeys(e.cfg.Programs, out); err != nil {
 			return nil, err
 		}
 		out[p.Name] = pl
@@ -70,9 +72,8 @@ func plans(m *manifest.Manifest) (map[string]*plan, error) {
 	return out, nil
 }
 
-func (pl *plan) makeKeys(all map[string]*plan) error {
-	r, err := runners.Lookup(pl.runner)
-	if err != nil {
+func (pl *plan) makeKeys(programs Programs, all map[string]*plan) (err error) {
+	if pl.setup, err = programs.runner(pl.runner); err != nil {
 		return fmt.Errorf("pipeline %q: %w", pl.p.Name, err)
 	}
 	arch := pl.p.Arch
@@ -86,10 +87,11 @@ func (pl *plan) makeKeys(all map[string]*plan) error {
 	prev := ""
 	inPlace := false
 	for i, s := range pl.p.Stages {
-		native := stages.Lookup(s.Type)
-		if native == nil {
-			return fmt.Errorf("pipeline %q: unknown stage %q", pl.p.Name, s.Type)
+		prog, err := programs.stage(s)
+		if err != nil {
+			return fmt.Errorf("pipeline %q: %w", pl.p.Name, err)
 		}
+		pl.progs = append(pl.progs, prog)
 		reads := map[string][]*plan{}
 		var inputKeys []string
 		for name, in := range s.Inputs {
@@ -111,9 +113,10 @@ func (pl *plan) makeKeys(all map[string]*plan) error {
 		}
 		pl.inputs = append(pl.inputs, reads)
 		slices.Sort(inputKeys)
-		prev = digest(keyVersion, pl.ids.Stage(pl.p, i), fmt.Sprintf("%s %d", native.Name, native.Revision),
-			fmt.Sprintf("%s %d", r.Name, r.Revision), build, arch, s.Devices, string(s.Text), inputKeys, prev)
-		now := native.InPlace || len(s.Devices) > 0
+		if prev, err = pl.stageKey(programs, i, build, arch, inputKeys, prev); err != nil {
+			return fmt.Errorf("pipeline %q: stage %s: %w", pl.p.Name, s.Type, err)
+		}
+		now := prog.inPlace(s.Type) || len(s.Devices) > 0
 		if n := len(pl.steps); n > 0 && now && inPlace {
 			pl.steps[n-1].to, pl.steps[n-1].key = i+1, prev
 		} else {
@@ -123,6 +126,28 @@ func (pl *plan) makeKeys(all map[string]*plan) error {
 	}
 	pl.key = prev
 	return nil
+}
+
+// stageKey is the key of one stage on the tree of the key prev.
+func (pl *plan) stageKey(programs Programs, i int, build, arch string, inputs []string, prev string) (string, error) {
+	s, prog := pl.p.Stages[i], pl.progs[i]
+	program, err := prog.key()
+	if err != nil {
+		return "", err
+	}
+	runner, err := pl.setup.key(prog)
+	if err != nil {
+		return "", err
+	}
+	parts := []any{keyVersion, pl.ids.Stage(pl.p, i), program, runner, build, arch, s.Devices, string(s.Text), inputs, prev}
+	services, err := programs.servicesKey(s, prog)
+	if err != nil {
+		return "", err
+	}
+	if services != "" {
+		parts = append(parts, services)
+	}
+	return digest(parts...), nil
 }
 
 func digest(parts ...any) string {

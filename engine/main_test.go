@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 		os.Exit(agent.Main(os.Args))
 	case os.Args[0] == "engine-holder":
 		os.Exit(hold(os.Args[1:]))
+	case libdirPrograms[filepath.Base(os.Args[0])] != nil:
+		os.Exit(libdirMain())
 	}
 	os.Exit(m.Run())
 }

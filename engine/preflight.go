@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
-	"github.com/osbuild-star/osbuild-star/stages"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,7 +43,7 @@ const diskNeeded = 2 << 30
 // Preflight finds what the host lacks for building these pipelines, as far as
 // their steps are not in the store. It starts nothing.
 func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, error) {
-	all, err := plans(m)
+	all, err := e.plans(m)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +96,18 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 					}
 				}
 				if pl.build == nil && pl.adopted(st) == nil {
-					for _, tool := range toolsOf(s) {
+					for _, tool := range pl.progs[i].tools(s) {
 						hostTools[tool] = s.Type
+					}
+				}
+				// Its own program runs in the build root, and services on the host.
+				modules, err := e.cfg.Programs.executables(s, program{})
+				if err != nil {
+					return nil, err
+				}
+				for _, m := range modules {
+					if tool := interpreter(m); tool != "" && !hostHas(tool) {
+						add(Missing{What: tool, Why: fmt.Sprintf("to run %s, a service of %s", m.Path, s.Type), Package: cmp.Or(packageOf[path.Base(tool)], path.Base(tool))})
 					}
 				}
 			}
@@ -106,7 +116,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	for tool, stage := range hostTools {
 		if !hostHas(tool) {
 			first, _, _ := strings.Cut(tool, "|")
-			pkg := cmp.Or(packageOf[first], first)
+			pkg := cmp.Or(packageOf[first], path.Base(first))
 			add(Missing{What: strings.ReplaceAll(tool, "|", " or "), Why: "the host is the build root of " + stage, Package: pkg})
 		}
 	}
@@ -118,7 +128,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 
 // Cached tells whether the store has the trees of all these pipelines.
 func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
-	all, err := plans(m)
+	all, err := e.plans(m)
 	if err != nil {
 		return false
 	}
@@ -132,15 +142,19 @@ func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
 	return true
 }
 
-func toolsOf(s *manifest.Stage) []string {
-	native := stages.Lookup(s.Type)
-	if native == nil {
+// tools are the programs that a stage starts from its build root, as far as they are
+// known.
+func (p program) tools(s *manifest.Stage) []string {
+	switch {
+	case p.native == nil:
+		if tool := interpreter(p.module); tool != "" {
+			return []string{tool}
+		}
 		return nil
+	case p.native.ToolsFor != nil:
+		return append(slices.Clone(p.native.Tools), p.native.ToolsFor(s.Options)...)
 	}
-	if native.ToolsFor != nil {
-		return append(slices.Clone(native.Tools), native.ToolsFor(s.Options)...)
-	}
-	return native.Tools
+	return p.native.Tools
 }
 
 // hostHas looks where programs of a build root are looked for. Names with

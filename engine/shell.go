@@ -35,7 +35,7 @@ func (e *Engine) Shell(ctx context.Context, m *manifest.Manifest, sh Shell, span
 	if err != nil {
 		return 0, err
 	}
-	all, err := plans(cut)
+	all, err := e.plans(cut)
 	if err != nil {
 		return 0, err
 	}
@@ -151,19 +151,21 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 	if pl.build != nil {
 		buildTree = trees[pl.build]
 	}
-	br, err := b.e.buildRoot(ctx, pl.runner, buildTree, b.span)
-	if err != nil {
-		return 0, err
-	}
 	st := &manifest.Stage{}
 	var caps []string
+	prog := program{}
 	if index < len(pl.p.Stages) {
-		st = pl.p.Stages[index]
-		caps = stages.Lookup(st.Type).Capabilities
+		st, prog = pl.p.Stages[index], pl.progs[index]
+		caps = prog.capabilities()
 	} else {
 		index = len(pl.p.Stages) - 1
 	}
-	env := &environment{b: b, pl: pl, i: index, stage: st, trees: trees, tree: tree, dir: filepath.Join(at, "stage")}
+	prepared, through := pl.setup.of(prog, pl.runner)
+	br, err := b.e.buildRoot(ctx, prepared, buildTree, b.span)
+	if err != nil {
+		return 0, err
+	}
+	env := &environment{ctx: ctx, span: b.span, b: b, pl: pl, i: index, stage: st, trees: trees, tree: tree, dir: filepath.Join(at, "stage")}
 	env.noDevices = st.Type == ""
 	args, mounts, err := env.open()
 	defer func() { err = errors.Join(err, env.close()) }()
@@ -178,11 +180,15 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 			argv = []string{"/bin/sh"}
 		}
 	}
-	r, err := br.Run(ctx, buildroot.Job{
+	job := buildroot.Job{
 		Argv: argv, Caps: caps, Epoch: pl.p.SourceEpoch, Arch: pl.p.Arch, Mounts: mounts,
 		Env:   []string{"PS1=[osbuild-star " + pl.p.Name + "] \\w# "},
 		Stdin: sh.Stdin, Stdout: sh.Stdout, Terminal: sh.Terminal,
-	})
+	}
+	if err := b.e.library(&job, through); err != nil {
+		return 0, err
+	}
+	r, err := br.Run(ctx, job)
 	if err != nil {
 		return 0, err
 	}

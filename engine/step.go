@@ -35,13 +35,13 @@ const maxTail = 64 << 10
 
 // arguments is what a stage gets: upstream's form.
 type arguments struct {
-	Tree    string                      `json:"tree"`
-	Paths   stages.PathsArg             `json:"paths"`
-	Options json.RawMessage             `json:"options"`
-	Inputs  map[string]stages.InputArg  `json:"inputs"`
-	Devices map[string]stages.DeviceArg `json:"devices"`
-	Mounts  map[string]stages.MountArg  `json:"mounts"`
-	Meta    stages.MetaArg              `json:"meta"`
+	Tree    string          `json:"tree"`
+	Paths   stages.PathsArg `json:"paths"`
+	Options json.RawMessage `json:"options"`
+	Inputs  map[string]any  `json:"inputs"`
+	Devices map[string]any  `json:"devices"`
+	Mounts  map[string]any  `json:"mounts"`
+	Meta    stages.MetaArg  `json:"meta"`
 }
 
 // execute runs the stages of a step and commits the result.
@@ -170,7 +170,7 @@ func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
 // stage runs one stage on the mounted tree.
 func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, err error) {
 	s := pl.p.Stages[i]
-	native := stages.Lookup(s.Type)
+	prog := pl.progs[i]
 	id := pl.ids.Stage(pl.p, i)
 	fail := func(err error) error {
 		if ctx.Err() != nil {
@@ -182,7 +182,8 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 			Msg: err.Error(), Hint: b.e.hint(err, ""), Err: err,
 		}
 	}
-	br, err := b.e.buildRoot(ctx, pl.runner, buildTree, b.span)
+	prepared, through := pl.setup.of(prog, pl.runner)
+	br, err := b.e.buildRoot(ctx, prepared, buildTree, b.span)
 	if err != nil {
 		err = fail(err)
 		return res, err
@@ -190,7 +191,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	span := b.stageSpan(pl, i)
 	defer func() { span.End(err) }()
 	prepare := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "prepare"})
-	env := &environment{b: b, pl: pl, i: i, stage: s, trees: trees, tree: tree, dir: filepath.Join(at, fmt.Sprintf("stage-%d", i))}
+	env := &environment{ctx: ctx, span: span, b: b, pl: pl, i: i, stage: s, trees: trees, tree: tree, dir: filepath.Join(at, fmt.Sprintf("stage-%d", i))}
 	args, mounts, err := env.open()
 	prepare.End(err)
 	defer func() {
@@ -205,20 +206,22 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	}
 	args.Meta = stages.MetaArg{ID: id, SourceEpoch: pl.p.SourceEpoch}
 	raw, err := json.Marshal(args)
+	var job buildroot.Job
+	if err == nil {
+		job, err = b.e.job(prog, through)
+	}
 	if err != nil {
 		err = fail(err)
 		return res, err
 	}
 	out := newTail(maxTail)
 	running := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "run"})
-	r, err := br.Run(ctx, buildroot.Job{
-		Native: s.Type, Arguments: raw, Caps: native.Capabilities, Epoch: pl.p.SourceEpoch, Arch: pl.p.Arch,
-		Mounts: mounts, Limit: b.e.cfg.Limit,
-		Line: func(line string) {
-			out.line(line)
-			span.Emit(monitor.Event{Kind: monitor.Output, Text: line})
-		},
-	})
+	job.Arguments, job.Epoch, job.Arch, job.Mounts, job.Limit = raw, pl.p.SourceEpoch, pl.p.Arch, mounts, b.e.cfg.Limit
+	job.Line = func(line string) {
+		out.line(line)
+		span.Emit(monitor.Event{Kind: monitor.Output, Text: line})
+	}
+	r, err := br.Run(ctx, job)
 	running.End(err)
 	res = StageResult{Pipeline: pl.p.Name, Type: s.Type, ID: id, Output: out.String()}
 	if r != nil {
@@ -241,6 +244,8 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 			se.Msg = r.Err.Error()
 		case r.Exception != nil:
 			se.Msg = r.Exception.Error()
+			se.Exception, _ = json.Marshal(map[string]any{"type": "exception", "data": r.Exception}) // strings
+			res.Exception = se.Exception
 		}
 		se.Hint = b.e.hint(cmp.Or(r.Err, err), se.Output)
 	}
