@@ -73,6 +73,7 @@ type app struct {
 		stage    string
 	}
 	osb osbuildFlags
+	lib libdirFlags
 
 	session *session
 }
@@ -156,6 +157,7 @@ func (s *timeLimit) Set(text string) error {
 func (a *app) ruleFlags(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&a.defines, "define", "D", nil, "give a parameter a value: `name=value`; may be repeated")
 	fs.BoolVar(&a.locked, "locked", false, "refuse to change osbuild-star.lock")
+	a.libdirFlags(fs, "")
 }
 
 func (a *app) dispatch(args []string) error {

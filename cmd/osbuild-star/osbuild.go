@@ -13,9 +13,9 @@ import (
 
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"github.com/osbuild-star/osbuild-star/libdir"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
-	"github.com/osbuild-star/osbuild-star/runners"
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/store"
 	"github.com/spf13/pflag"
@@ -41,6 +41,7 @@ osbuild-star osbuild --inspect manifest.json`,
 		fs.StringVar(&a.osb.output, "output-directory", "", "`directory` that exports are copied to")
 		fs.StringArrayVar(&a.osb.exports, "export", nil, "pipeline to export, by `name` or ID; may be repeated")
 		fs.StringVar(&a.osb.cache, "cache", "", "`directory` of the store, another name of --store")
+		a.libdirFlags(fs, "l")
 		a.workFlags(fs)
 	},
 	run: runOSBuild,
@@ -55,11 +56,11 @@ type sourceReport struct {
 
 // stageLog is what upstream says of a stage that ran.
 type stageLog struct {
-	ID      string `json:"id"`
-	Type    string `json:"type"`
-	Output  string `json:"output"`
-	Success *bool  `json:"success,omitempty"`
-	Error   any    `json:"error,omitempty"`
+	ID      string          `json:"id"`
+	Type    string          `json:"type"`
+	Output  string          `json:"output"`
+	Success *bool           `json:"success,omitempty"`
+	Error   json.RawMessage `json:"error,omitempty"`
 }
 
 func runOSBuild(a *app, args []string) error {
@@ -68,6 +69,13 @@ func runOSBuild(a *app, args []string) error {
 	}
 	if a.osb.cache != "" {
 		a.store = a.osb.cache
+	}
+	fallback := libdir.Default
+	if _, err := os.Stat(fallback); err != nil {
+		fallback = ""
+	}
+	if err := a.openLibdir(fallback); err != nil {
+		return err
 	}
 	m, err := a.loadManifest(args[0])
 	if err != nil {
@@ -120,7 +128,7 @@ func (a *app) loadManifest(file string) (*manifest.Manifest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the manifest: %w", err)
 	}
-	m, err := manifest.LoadChecked(data, manifest.Builtin())
+	m, err := manifest.LoadChecked(data, a.modules())
 	if a.osb.inspect {
 		m, err = a.loadUnknown(data, m, err)
 	}
@@ -138,16 +146,14 @@ func (a *app) loadManifest(file string) (*manifest.Manifest, error) {
 			return nil, &reported{invalid.ExitCode()}
 		}
 		a.screen.show(err)
+		a.screen.hint(a.nearModules(invalid))
 		return nil, &reported{invalid.ExitCode()}
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	for _, p := range m.Pipelines {
-		// Also one that no stage needs: it is a mistake all the same.
-		if p.Runner != "" && !a.osb.inspect {
-			if _, err := runners.Lookup(p.Runner); err != nil {
-				return nil, fmt.Errorf("%s: pipeline %q: %w", file, p.Name, err)
-			}
+	if !a.osb.inspect {
+		if err := a.checkRunners(m); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	return m, nil
@@ -161,7 +167,7 @@ func (a *app) loadUnknown(data []byte, m *manifest.Manifest, err error) (*manife
 		return m, err
 	}
 	for _, e := range invalid.Errors {
-		if !e.Unknown() {
+		if _, unknown := e.Unknown(); !unknown {
 			return m, err
 		}
 	}
@@ -215,7 +221,7 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 		}
 		return a.osbuildFailed(result, err, map[string]any{
 			"type":    "org.osbuild.error.source",
-			"details": map[string]any{"source": map[string]any{"type": failedSource(m, fetched), "output": err.Error()}},
+			"details": map[string]any{"source": map[string]any{"type": failedSource(m, fetched, err), "output": err.Error()}},
 		})
 	}
 	res, err := s.eng.Build(a.ctx, m, names, s.span)
@@ -225,7 +231,7 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 		for _, r := range res.Stages {
 			l := stageLog{ID: r.ID, Type: r.Type, Output: r.Output}
 			if !r.Success {
-				l.Success = new(bool)
+				l.Success, l.Error = new(bool), r.Exception
 			}
 			log[r.Pipeline] = append(log[r.Pipeline], l)
 			if r.Metadata != nil {
@@ -248,7 +254,7 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 		return a.osbuildFailed(result, err, map[string]any{
 			"type": "org.osbuild.error.stage",
 			"details": map[string]any{"stage": map[string]any{
-				"id": stage.ID, "type": stage.Type, "output": stageOutput(stage), "error": nil,
+				"id": stage.ID, "type": stage.Type, "output": stageOutput(stage), "error": stage.Exception,
 			}},
 		})
 	case err != nil:
@@ -278,7 +284,7 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 
 // stageOutput is what a stage printed, and what it said was wrong.
 func stageOutput(e *engine.StageError) string {
-	if e.Msg == "" {
+	if e.Msg == "" || e.Exception != nil {
 		return e.Output
 	}
 	return e.Output + e.Msg + "\n"
@@ -303,7 +309,19 @@ func (a *app) osbuildFailed(result map[string]any, err error, detail map[string]
 // upstream's report of it.
 func (a *app) fetchAll(s *session, m *manifest.Manifest) (map[string]any, error) {
 	report := map[string]any{"success": true}
-	items, err := sources.FromManifest(m, nil)
+	own, served, err := a.fetchServed(a.ctx, s.eng, m, nil, nil, s.span)
+	s.note(served)
+	for t, list := range served {
+		all := []sourceReport{}
+		for _, r := range list {
+			all = append(all, sourceReport{r.Checksum, r.Cached, r.Err})
+		}
+		report[t] = all
+	}
+	var items []sources.Item
+	if err == nil {
+		items, err = sources.FromManifest(own, nil)
+	}
 	if err != nil {
 		report["success"] = false
 		return report, err
@@ -337,7 +355,11 @@ func (a *app) fetchAll(s *session, m *manifest.Manifest) (map[string]any, error)
 }
 
 // failedSource is the type of the first source that a report has an error of.
-func failedSource(m *manifest.Manifest, report map[string]any) string {
+func failedSource(m *manifest.Manifest, report map[string]any, err error) string {
+	var se *engine.SourceError
+	if errors.As(err, &se) {
+		return se.Type
+	}
 	for t := range m.Sources {
 		list, _ := report[t].([]sourceReport)
 		for _, r := range list {

@@ -13,7 +13,7 @@ type resultOfStage struct {
 	ID       string          `json:"id"`
 	Type     string          `json:"type"`
 	Success  bool            `json:"success"`
-	Error    any             `json:"error"`
+	Error    json.RawMessage `json:"error"`
 	Output   string          `json:"output"`
 	Metadata json.RawMessage `json:"metadata"`
 }
@@ -24,7 +24,7 @@ func resultV1(m *manifest.Manifest, res *engine.Result) map[string]any {
 	if res != nil {
 		for _, r := range res.Stages {
 			ran[r.Pipeline] = append(ran[r.Pipeline], resultOfStage{
-				ID: r.ID, Type: r.Type, Success: r.Success, Output: r.Output, Metadata: r.Metadata,
+				ID: r.ID, Type: r.Type, Success: r.Success, Output: r.Output, Metadata: r.Metadata, Error: r.Exception,
 			})
 		}
 	}

@@ -23,6 +23,7 @@ osbuild-star query --json //images:debian12`,
 	json: true,
 	flags: func(a *app, fs *pflag.FlagSet) {
 		fs.StringArrayVarP(&a.defines, "define", "D", nil, "give a parameter a value: `name=value`; may be repeated")
+		a.libdirFlags(fs, "")
 	},
 	run: func(a *app, args []string) error {
 		s, err := a.open()

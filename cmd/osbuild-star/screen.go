@@ -223,8 +223,12 @@ func isRuleError(err error) bool {
 
 func (s *screen) headline(msg, hint string) {
 	fmt.Fprintf(s.stderr, "%s %s\n", s.paint("1;31", "error:"), msg)
-	if hint != "" {
-		fmt.Fprintf(s.stderr, "%s %s\n", s.paint("36", " hint:"), hint)
+	s.hint(hint)
+}
+
+func (s *screen) hint(text string) {
+	if text != "" {
+		fmt.Fprintf(s.stderr, "%s %s\n", s.paint("36", " hint:"), text)
 	}
 }
 

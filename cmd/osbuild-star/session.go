@@ -45,6 +45,7 @@ type session struct {
 
 	targets map[string]string // pipeline → label
 	local   map[string]string // checksum → file of the workspace
+	fetched map[string]bool   // checksums that programs have fetched
 }
 
 // open finds the workspace and reads what belongs to it.
@@ -68,8 +69,12 @@ func (a *app) open() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.openLibdir(ws.Libdir); err != nil {
+		return nil, err
+	}
 	project, err := builtins.Open(builtins.Config{
 		Workspace: ws, Defines: defs, HostArch: engine.HostArch(), Version: version,
+		Modules: a.modules(), StageNames: a.stageNames(),
 		Print: func(pos rulefile.Position, msg string) { a.screen.note("%s: %s", pos, msg) },
 	})
 	if err != nil {
@@ -151,7 +156,7 @@ func (s *session) plan(targets []rulefile.Target) (*builtins.Plan, error) {
 	}
 	s.spreadTargets(plan.Manifest)
 	s.local = plan.LocalFiles
-	if err := plan.Manifest.Check(manifest.Builtin()); err != nil {
+	if err := plan.Manifest.Check(s.a.modules()); err != nil {
 		return nil, err
 	}
 	return plan, nil
@@ -260,37 +265,53 @@ func (s *session) engine() (*engine.Engine, error) {
 	}
 	s.eng = engine.New(engine.Config{
 		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Sandbox: s.a.sandbox, Monitor: s.monitor, Limit: s.a.limit,
-		Fetch:  fetcher(st, func() map[string]string { return s.local }),
+		Programs: s.a.programs(), Fetch: s.fetch,
 		Target: func(p string) string { return s.targets[p] },
 	})
 	return s.eng, nil
 }
 
-// fetcher makes the function by which an engine gets its sources.
-func fetcher(st *store.Store, local func() map[string]string) func(context.Context, *manifest.Manifest, []string, *monitor.Span) error {
-	return func(ctx context.Context, m *manifest.Manifest, checksums []string, parent *monitor.Span) error {
-		items, err := sources.FromManifest(m, local())
-		if err != nil {
-			return err
-		}
-		wanted := map[string]bool{}
-		for _, c := range checksums {
-			wanted[c] = true
-		}
-		var need []sources.Item
-		for _, it := range items {
-			if wanted[it.Checksum] && !sources.Have(st.SourcesDir(), it.Checksum, it.Size) {
-				need = append(need, it)
-			}
-		}
-		if len(need) == 0 {
-			return nil
-		}
-		span := parent.Start(monitor.Event{Category: monitor.CatSource, Name: "fetch sources"})
-		f := &sources.Fetcher{Dir: st.SourcesDir(), Span: span}
-		_, err = f.Fetch(ctx, need)
-		span.End(err)
+// fetch brings source items into the store: it is how the engine gets them.
+func (s *session) fetch(ctx context.Context, m *manifest.Manifest, checksums []string, parent *monitor.Span) error {
+	wanted := map[string]bool{}
+	for _, c := range checksums {
+		wanted[c] = true
+	}
+	want := func(sum string) bool { return wanted[sum] && !s.fetched[sum] }
+	own, served, err := s.a.fetchServed(ctx, s.eng, m, s.local, want, parent)
+	if err != nil {
 		return err
+	}
+	s.note(served)
+	items, err := sources.FromManifest(own, s.local)
+	if err != nil {
+		return err
+	}
+	var need []sources.Item
+	for _, it := range items {
+		if wanted[it.Checksum] && !sources.Have(s.st.SourcesDir(), it.Checksum, it.Size) {
+			need = append(need, it)
+		}
+	}
+	if len(need) == 0 {
+		return nil
+	}
+	span := parent.Start(monitor.Event{Category: monitor.CatSource, Name: "fetch sources"})
+	f := &sources.Fetcher{Dir: s.st.SourcesDir(), Span: span}
+	_, err = f.Fetch(ctx, need)
+	span.End(err)
+	return err
+}
+
+// note remembers what programs have fetched, so that they are not asked again.
+func (s *session) note(served map[string][]engine.Fetched) {
+	if s.fetched == nil {
+		s.fetched = map[string]bool{}
+	}
+	for _, list := range served {
+		for _, f := range list {
+			s.fetched[f.Checksum] = true
+		}
 	}
 }
 
