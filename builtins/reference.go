@@ -33,7 +33,25 @@ func Reference() string {
 	}
 	b.WriteString("\n## Stages\n")
 	for _, s := range stages.All() {
-		stageReference(&b, s)
+		stageReference(&b, manifest.Builtin(), StageDoc{s.Name, s.Summary, s.Doc})
+	}
+	return b.String()
+}
+
+// StageDoc is what is written about a stage.
+type StageDoc struct {
+	Name    string // "org.osbuild.hostname"
+	Summary string // one line
+	Doc     string // Markdown
+}
+
+// LibraryReference is the part of the page about stages of a library directory, whose
+// schemas mods has.
+func LibraryReference(mods manifest.Modules, list []StageDoc) string {
+	var b strings.Builder
+	b.WriteString("\n## Stages of the library directory\n")
+	for _, s := range list {
+		stageReference(&b, mods, s)
 	}
 	return b.String()
 }
@@ -95,12 +113,12 @@ func tableCell(s string) string {
 	return strings.NewReplacer("|", "\\|", "\n", " ").Replace(s)
 }
 
-func stageReference(w *strings.Builder, s *stages.Stage) {
+func stageReference(w *strings.Builder, mods manifest.Modules, s StageDoc) {
 	fmt.Fprintf(w, "\n### `stage.%s`\n\n`%s`: %s.\n", shortName(s.Name), s.Name, s.Summary)
 	if s.Doc != "" {
 		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace(s.Doc))
 	}
-	options, err := manifest.SchemaOptions(manifest.Builtin(), s.Name)
+	options, err := manifest.SchemaOptions(mods, s.Name)
 	if err != nil || len(options) == 0 {
 		return
 	}

@@ -20,6 +20,7 @@ module(
     name = "fleet",
     min_version = "1.2",
     source_epoch = 1700000000,
+    libdir = "lib/osbuild",
     release = "bookworm",
     debug = False,
     size = 3,
@@ -46,11 +47,14 @@ module(
 	if w.Name != "fleet" || w.MinVersion != "1.2" || w.SourceEpoch == nil || *w.SourceEpoch != 1700000000 {
 		t.Errorf("got %+v", w)
 	}
+	if w.Libdir != filepath.Join(root, "lib/osbuild") {
+		t.Errorf("libdir %s", w.Libdir)
+	}
 	if len(w.Params) != 3 || w.Params[0].Name != "release" || w.Param("size") != starlark.Value(starlark.MakeInt(3)) ||
 		w.Param("debug") != starlark.Value(starlark.False) || w.Param("none") != nil {
 		t.Errorf("params %v", w.Params)
 	}
-	if got := w.Params[1].Pos.String(); got != "MODULE.star:6:5" {
+	if got := w.Params[1].Pos.String(); got != "MODULE.star:7:5" {
 		t.Errorf("debug is at %s", got)
 	}
 
@@ -98,6 +102,7 @@ func TestBadModule(t *testing.T) {
 		{`module(nmae = "x")`, `MODULE.star:1:8: module has no argument "nmae"`, `"name"`},
 		{`module(min_version = "new")`, `MODULE.star:1:8: module: "new" is not a version`, "1.2"},
 		{`module(source_epoch = "x")`, `MODULE.star:1:8: module: source_epoch is of type string, not an int`, ""},
+		{`module(libdir = 1)`, `MODULE.star:1:8: module: libdir is of type int, not a string`, ""},
 		{`module(source_epoch = -1)`, `MODULE.star:1:8: module: source_epoch = -1 is not a time`, ""},
 		{`module(list = [1])`, `MODULE.star:1:8: module: list is of type list, not a string, bool or int`, ""},
 		{"module()\nmodule()", `MODULE.star:2:1: module() is called twice`, ""},

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/osbuild-star/osbuild-star/builtins"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/libdir"
 	"github.com/osbuild-star/osbuild-star/manifest"
@@ -86,6 +88,25 @@ func (a *app) modules() manifest.Modules {
 // stageNames are those of the library directory.
 func (a *app) stageNames() []string { return a.lib.dir.Names(libdir.Stages) }
 
+// libdirStages describes the stages of the library directory that run: without those
+// that are built in, unless it is preferred.
+func (a *app) libdirStages() []builtins.StageDoc {
+	var out []builtins.StageDoc
+	for _, name := range a.stageNames() {
+		if stages.Lookup(name) != nil && !a.lib.prefer {
+			continue
+		}
+		m, err := a.lib.dir.Find(libdir.Stages, name)
+		switch {
+		case err != nil:
+			out = append(out, builtins.StageDoc{Name: name, Summary: "cannot be described: " + err.Error()})
+		case m != nil:
+			out = append(out, builtins.StageDoc{Name: name, Summary: strings.TrimRight(m.Summary, "."), Doc: m.Description})
+		}
+	}
+	return out
+}
+
 // checkRunners finds pipelines whose runner is none, also where no stage needs it.
 func (a *app) checkRunners(m *manifest.Manifest) error {
 	for _, p := range m.Pipelines {
@@ -123,13 +144,13 @@ func (a *app) nearModules(invalid *manifest.ValidationError) string {
 				group = s // the innermost
 			}
 		}
-		if s := rulefile.Suggest(name, known[group]); s != "" && !slices.Contains(near, s) {
-			near = append(near, s)
+		if s := rulefile.Suggest(name, known[group]); s != "" && !slices.Contains(near, strconv.Quote(s)) {
+			near = append(near, strconv.Quote(s))
 		}
 	}
 	switch {
 	case len(near) > 0:
-		return "near that name there " + map[bool]string{true: "is ", false: "are "}[len(near) == 1] + strings.Join(near, ", ")
+		return "did you mean " + strings.Join(near, " or ") + "?"
 	case unknown > 0 && a.lib.dir == nil:
 		return "it is not built in: --libdir DIR uses upstream osbuild's executables"
 	}

@@ -148,10 +148,19 @@ func runLock(a *app, args []string) error {
 
 var referenceCommand = &command{
 	name: "reference", args: "", short: "print the reference of builtins, stages and rules",
-	long:    "Prints the reference page of everything that rule files can call, in Markdown.",
-	example: `osbuild-star reference | less`,
+	long: `Prints the reference page of everything that rule files can call, in Markdown.
+With --libdir the stages of that directory follow.`,
+	example: `osbuild-star reference | less
+osbuild-star reference --libdir /usr/lib/osbuild | less`,
+	flags: func(a *app, fs *pflag.FlagSet) { a.libdirFlags(fs, "") },
 	run: func(a *app, args []string) error {
+		if err := a.openLibdir(""); err != nil {
+			return err
+		}
 		a.screen.out(builtins.Reference())
+		if a.lib.dir != nil {
+			a.screen.out(builtins.LibraryReference(a.modules(), a.libdirStages()))
+		}
 		return nil
 	},
 }
