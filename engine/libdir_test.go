@@ -269,7 +269,12 @@ func (s *deviceService) call(method string, args map[string]any) (any, error) {
 			return nil, fmt.Errorf("the parent's node: %w", err)
 		}
 		name := "of-" + strings.ReplaceAll(parent, "/", "-")
-		if err := unix.Mknod(filepath.Join(args["dev"].(string), name), unix.S_IFBLK|0o660, int(st.Rdev)); err != nil {
+		// Its node is a file with another node bound on it, as upstream's are.
+		at := filepath.Join(args["dev"].(string), name)
+		if err := os.WriteFile(at, nil, 0o600); err != nil {
+			return nil, err
+		}
+		if err := unix.Mount(filepath.Join(args["dev"].(string), parent), at, "", unix.MS_BIND, ""); err != nil {
 			return nil, err
 		}
 		return map[string]any{"path": name, "node": map[string]any{"major": unix.Major(st.Rdev), "minor": unix.Minor(st.Rdev)}}, nil

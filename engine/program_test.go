@@ -312,14 +312,21 @@ func TestProgramChanges(t *testing.T) {
 
 func TestPrefer(t *testing.T) {
 	d := newLibdir(t, map[string]string{
-		"stages/" + noteStage: "#!/bin/sh\necho program >/run/osbuild/tree/file\n",
-		"runners/org.x.none":  "#!/bin/sh\n",
+		"stages/" + noteStage:     "#!/bin/sh\necho program >/run/osbuild/tree/file\n",
+		"stages/org.osbuild.copy": "#!/bin/sh\ncp /run/osbuild/inputs/tree/file /run/osbuild/tree/copied\n",
+		"runners/org.x.none":      "#!/bin/sh\n",
 	})
 	for prefer, want := range map[bool]string{false: "native", true: "program\n"} {
 		e := newEngine(t, newStore(t), with(d, prefer))
 		res := mustBuild(t, e, plan1(pipe("tree", note("file", "native"))), "tree")
 		if got := contentsOf(t, e, res, "tree", "."); got["file"] != want {
 			t.Errorf("prefer %v: %q", prefer, got)
+		}
+		// The copy of a whole tree, which is no work for the one that is built in.
+		name := map[bool]string{false: "file", true: "copied"}[prefer]
+		res = mustBuild(t, e, plan1(pipe("tree", note("file", "native")), pipe("copy", copyOf("tree"))), "copy")
+		if got := contentsOf(t, e, res, "copy", "."); len(got) != 1 || got[name] != want {
+			t.Errorf("prefer %v: a copy has %q", prefer, got)
 		}
 	}
 }

@@ -39,9 +39,9 @@ func (g *givenText) Set(s string) error { g.text, g.given = s, true; return nil 
 
 // libdirFlags adds the flags; short is the letter of --libdir, or "".
 func (a *app) libdirFlags(fs *pflag.FlagSet, short string) {
-	usage := "`directory` of executables (stages, runners, …) for what is not built in"
+	usage := "`directory` of executables for what is not built in"
 	if short != "" {
-		usage += " (default " + libdir.Default + ", where it exists)"
+		usage += " (default " + libdir.Default + ")"
 	}
 	fs.VarP(&a.lib.path, "libdir", short, usage)
 	fs.BoolVar(&a.lib.prefer, "prefer-libdir", false, "take executables of --libdir also for what is built in")
