@@ -25,6 +25,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/buildroot"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
+	"github.com/osbuild-star/osbuild-star/libdir"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
@@ -343,7 +344,10 @@ func (e *Engine) hint(err error, output string) string {
 	var se *stages.Error
 	var he *HostError
 	var le *buildroot.LimitError
+	var lib *libdir.Error
 	switch {
+	case errors.As(err, &lib):
+		return lib.Hint
 	case errors.As(err, &we) && we.Hint != "":
 		return we.Hint
 	case errors.As(err, &se) && se.Hint != "":

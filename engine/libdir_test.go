@@ -254,7 +254,7 @@ func (*inputService) call(method string, args map[string]any) (any, error) {
 }
 
 // deviceService attaches a loop device to a file of the tree; its node has another
-// name than the kernel's.
+// name than the kernel's, but with the option "plain".
 type deviceService struct{ loop *buildroot.Loop }
 
 func (s *deviceService) call(method string, args map[string]any) (any, error) {
@@ -284,14 +284,18 @@ func (s *deviceService) call(method string, args map[string]any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(args["dev"].(string), "mapper")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	rel := "mapper/disk"
+	if options["plain"] == true {
+		rel = filepath.Base(s.loop.Path)
+	}
+	at := filepath.Join(args["dev"].(string), rel)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return nil, err
 	}
-	if err := unix.Mknod(filepath.Join(dir, "disk"), unix.S_IFBLK|0o660, int(unix.Mkdev(s.loop.Major, s.loop.Minor))); err != nil {
+	if err := unix.Mknod(at, unix.S_IFBLK|0o660, int(unix.Mkdev(s.loop.Major, s.loop.Minor))); err != nil {
 		return nil, err
 	}
-	return map[string]any{"path": "mapper/disk", "node": map[string]any{"major": s.loop.Major, "minor": s.loop.Minor}, "more": "yes"}, nil
+	return map[string]any{"path": rel, "node": map[string]any{"major": s.loop.Major, "minor": s.loop.Minor}, "more": "yes"}, nil
 }
 
 func (s *deviceService) stop() error {

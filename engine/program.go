@@ -127,14 +127,14 @@ func (p Programs) CheckRunner(name string) error {
 // little more than the accounts that every program can count on.
 const bare = runners.Prefix + "linux"
 
-// of tells how a build root is prepared for a program, and the runner that the
-// program starts through. A stage of the agent does not start through a program: it
+// of tells how a build root is prepared for a program, or for any other than a stage,
+// and the runner that it starts through. A stage of the agent does not start through a program: it
 // is prepared for by the runner of that name in the agent, if there is one.
 func (r runner) of(p program, name string) (prepared string, through *libdir.Module) {
 	switch {
 	case r.program == nil:
 		return name, nil
-	case p.module != nil:
+	case p.native == nil:
 		return bare, r.program
 	case r.native != nil:
 		return name, nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -416,15 +417,27 @@ func TestProgramShell(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	status, err := e.Shell(context.Background(), plan1(p), Shell{
-		Pipeline: "tree", Stage: "org.x.s", Argv: []string{"/bin/sh", "-c", "cat /etc/ran; ls /run/osbuild/lib; exit 5"}, Stdin: null, Stdout: out,
-	}, nil)
-	if err != nil || status != 5 {
-		t.Errorf("status %d, %v", status, err)
-	}
-	b, err := os.ReadFile(out.Name())
-	if want := regexp.MustCompile(`^/run/osbuild/runner/org.x.os /bin/sh -c .*\nosbuild\nrunners\nstages\n$`); err != nil || !want.Match(b) {
-		t.Errorf("%q %v", b, err)
+	for _, at := range []string{"org.x.s", ""} {
+		pl := *p
+		if at == "" {
+			pl.Stages = []*manifest.Stage{note("a", "b")} // after it
+		}
+		if err := out.Truncate(0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		status, err := e.Shell(context.Background(), plan1(&pl), Shell{
+			Pipeline: "tree", Stage: at, Argv: []string{"/bin/sh", "-c", "cat /etc/ran; ls /run/osbuild/lib; exit 5"}, Stdin: null, Stdout: out,
+		}, nil)
+		if err != nil || status != 5 {
+			t.Errorf("status %d, %v", status, err)
+		}
+		b, err := os.ReadFile(out.Name())
+		if want := regexp.MustCompile(`^/run/osbuild/runner/org.x.os /bin/sh -c .*\nosbuild\nrunners\nstages\n$`); err != nil || !want.Match(b) {
+			t.Errorf("before %q: %q %v", at, b, err)
+		}
 	}
 }
 

@@ -136,6 +136,7 @@ func TestServedDevicesAndMounts(t *testing.T) {
 		// By their names the child would come first.
 		"a": {Type: "org.x.dev", Parent: "z", Options: options(fmt.Sprintf(`{"log":%q}`, log))},
 		"z": {Type: "org.x.dev", Options: options(fmt.Sprintf(`{"log":%q,"filename":"disk"}`, log))},
+		"p": {Type: "org.x.dev", Options: options(`{"filename":"disk","plain":true}`)},
 		"l": loopback(`{"filename":"disk"}`), "c": {Type: "org.x.dev", Parent: "l"},
 	}
 	mount := func(name, source, target, opts string) *manifest.Mount {
@@ -146,6 +147,7 @@ func TestServedDevicesAndMounts(t *testing.T) {
 	s.Mounts = []*manifest.Mount{
 		mount("root", "", "/", `{}`), mount("fs", "z", "/fs", `{"fstype":"ext4"}`), mount("in-tree", "", "", `{"tree":"sub"}`),
 		{Name: "native", Type: "org.osbuild.ext4", Source: "l", Target: "/native"},
+		{Name: "plain", Type: "org.x.mnt", Source: "p", Target: "/plain"},
 		{Name: "part", Type: "org.x.mnt", Source: "l", Partition: 2, Target: "/part"},
 	}
 	s.Inputs = map[string]*manifest.Input{"i": {Type: "org.x.in", Origin: manifest.OriginSource, Options: options(fmt.Sprintf(`{"log":%q}`, log))}}
@@ -154,10 +156,11 @@ func TestServedDevicesAndMounts(t *testing.T) {
 	args := decoded(t, tree["seen/arguments"]).(map[string]any)
 	devices := args["devices"].(map[string]any)
 	node := func(name string) any { return devices[name].(map[string]any)["node"] }
-	loop := devices["l"].(map[string]any)["path"].(string)
+	loop, plain := devices["l"].(map[string]any)["path"].(string), devices["p"].(map[string]any)["path"].(string)
 	wantDevices := map[string]any{
 		"z": map[string]any{"path": "/dev/mapper/disk", "more": "yes", "node": node("z")},
 		"a": map[string]any{"path": "/dev/of-mapper-disk", "node": node("z")},
+		"p": map[string]any{"path": plain, "more": "yes", "node": node("p")},
 		"l": map[string]any{"path": loop, "node": node("l")},
 		"c": map[string]any{"path": "/dev/of-" + strings.TrimPrefix(loop, "/dev/"), "node": node("l")},
 	}
@@ -168,15 +171,17 @@ func TestServedDevicesAndMounts(t *testing.T) {
 		t.Errorf("node of %s: %v", loop, n)
 	}
 	wantMounts := decoded(t, `{"root":{"path":"/run/osbuild/mounts/."},"fs":{"path":"/run/osbuild/mounts/fs"},"in-tree":{},
-		"native":{"path":"/run/osbuild/mounts/native"},"part":{"path":"/run/osbuild/mounts/part"}}`)
+		"native":{"path":"/run/osbuild/mounts/native"},"plain":{"path":"/run/osbuild/mounts/plain"},"part":{"path":"/run/osbuild/mounts/part"}}`)
 	if diff := cmp.Diff(wantMounts, args["mounts"]); diff != "" {
 		t.Errorf("mounts (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]string{
 		"seen/device": "data", "seen/parent": "data",
-		"seen/mounts/called":      `{"options":{"log":"LOG"},"source":null,"target":"/"}`,
-		"seen/mounts/fs/called":   `{"options":{"fstype":"ext4","log":"LOG"},"source":"NODES/mapper/disk","target":"/fs"}`,
-		"seen/mounts/part/called": `{"options":{},"source":"` + loop + `p2","target":"/part"}`,
+		"seen/mounts/called":    `{"options":{"log":"LOG"},"source":null,"target":"/"}`,
+		"seen/mounts/fs/called": `{"options":{"fstype":"ext4","log":"LOG"},"source":"NODES/mapper/disk","target":"/fs"}`,
+		// A device that has a name in /dev is mounted by that.
+		"seen/mounts/plain/called": `{"options":{},"source":"` + plain + `","target":"/plain"}`,
+		"seen/mounts/part/called":  `{"options":{},"source":"` + loop + `p2","target":"/part"}`,
 	} {
 		got := strings.ReplaceAll(tree[name], log, "LOG")
 		if i, j := strings.Index(got, e.work.Path), strings.Index(got, "/mapper/disk"); i > 0 && j > i {
