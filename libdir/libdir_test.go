@@ -92,6 +92,7 @@ CAPABILITIES = {"CAP_SYS_PTRACE"}
 		"stages/org.x.list.meta.json":   `{"summary":"","description":[],"schema":[]}`,
 		"stages/org.x.syntax":           "SCHEMA = '''\n\"a\": 1\n\"b\": 2'''\n",
 		"assemblers/org.x.good":         "",
+		"stages/.hidden":                "",
 		"outside":                       "",
 	})
 	for _, c := range []struct {
@@ -111,6 +112,7 @@ CAPABILITIES = {"CAP_SYS_PTRACE"}
 		{kind: Stages, name: "../outside"},
 		{kind: Stages, name: ""},
 		{kind: Stages, name: ".."},
+		{kind: Stages, name: ".hidden"},
 		{kind: Inputs, name: "org.x.good"},
 		{kind: Assemblers, name: "org.x.good", want: &Module{}},
 		{kind: Stages, name: "org.x.json", err: "unexpected EOF"},
@@ -265,7 +267,7 @@ func TestDigest(t *testing.T) {
 	if want := "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"; prog != want {
 		t.Errorf("digest of \"one\": %s", prog)
 	}
-	write("osbuild/__pycache__/x.pyc", "c")
+	write("osbuild/__pycache__/x.pyc.140", "c")
 	write("osbuild/util/y.pyc", "c")
 	write("stages/org.x.other", "c")
 	if p, l := sum(); p != prog || l != lib {
