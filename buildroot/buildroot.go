@@ -62,6 +62,7 @@ type Config struct {
 // BuildRoot is a running build root.
 type BuildRoot struct {
 	cfg    Config
+	env    []string // of every program, from the runner
 	be     *backend
 	name   string // of the build root, in this process
 	dir    string // below Work, the mount point of the root
@@ -287,9 +288,11 @@ func (b *BuildRoot) ask(ctx context.Context, req *wire.Request, files ...*os.Fil
 func (b *BuildRoot) ended() error { return fmt.Errorf("the build root ended: %s", b.log.message()) }
 
 func (b *BuildRoot) prepare(ctx context.Context) error {
-	if _, err := runners.Lookup(b.cfg.Runner); err != nil {
+	runner, err := runners.Lookup(b.cfg.Runner)
+	if err != nil {
 		return err
 	}
+	b.env = runner.Env(b.cfg.Arch)
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err

@@ -19,8 +19,9 @@ import (
 var shown = []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
 
 // Configuration that belongs to programs rather than to the system: it is shown in
-// the otherwise empty /etc. The first three are upstream osbuild's.
-var shownEtc = []string{"mke2fs.conf", "containers", "selinux", "alternatives"}
+// the otherwise empty /etc. The first three are upstream osbuild's; the others say
+// which certificate authorities are trusted, for the runner.
+var shownEtc = []string{"mke2fs.conf", "containers", "selinux", "ca-certificates.conf", "ca-certificates/trust-source", "pki/ca-trust/source"}
 
 // compose makes the root directory of a build root at dir, inside a Space, from
 // the tree at tree. boot shows /boot too.
@@ -56,7 +57,7 @@ func compose(dir, tree, arch string, boot bool) error {
 		case err != nil:
 			continue
 		case st.IsDir():
-			if err := mkdir(target, 0o755); err != nil {
+			if err := mkdirAll(filepath.Join(dir, "etc"), name); err != nil {
 				return err
 			}
 			if err := bind(p, target, true, true); err != nil {
@@ -73,6 +74,33 @@ func compose(dir, tree, arch string, boot bool) error {
 			if err := os.Chmod(target, 0o644); err != nil {
 				return err
 			}
+		}
+	}
+	return copyAlternatives(dir, tree)
+}
+
+// copyAlternatives copies the links by which packages of the tree choose among
+// programs. They are copies, so that a runner can add one.
+func copyAlternatives(dir, tree string) error {
+	from, err := InRoot(tree, "etc/alternatives")
+	if err != nil {
+		return nil
+	}
+	ents, err := os.ReadDir(from)
+	if err != nil {
+		return nil
+	}
+	to := filepath.Join(dir, "etc/alternatives")
+	if err := mkdir(to, 0o755); err != nil {
+		return err
+	}
+	for _, e := range ents {
+		target, err := os.Readlink(filepath.Join(from, e.Name()))
+		if err != nil {
+			continue // a README
+		}
+		if err := os.Symlink(target, filepath.Join(to, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -126,6 +154,17 @@ func mkdir(path string, mode uint32) error {
 	}
 	if err := unix.Chmod(path, mode); err != nil {
 		return &os.PathError{Op: "chmod", Path: path, Err: err}
+	}
+	return nil
+}
+
+// mkdirAll is mkdir for a path below dir, with the directories above it.
+func mkdirAll(dir, path string) error {
+	for name := range strings.SplitSeq(path, "/") {
+		dir = filepath.Join(dir, name)
+		if err := mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	var files []*os.File
 	defer func() { wire.CloseAll(files) }()
 	p := &wire.Program{
-		Native: j.Native, Env: j.env(), NewPrivs: j.NewPrivs,
+		Native: j.Native, Env: append(j.env(), b.env...), NewPrivs: j.NewPrivs,
 		Epoch: j.Epoch, Arch: j.Arch, Caps: append(append([]string{}, BaseCapabilities...), j.Caps...),
 	}
 	mounts := []Mount{{Path: own, Target: "/run/osbuild/.var"}}

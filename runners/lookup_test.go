@@ -60,6 +60,38 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// Every name that upstream osbuild has a runner for is known, also the versions after.
+func TestUpstreamNames(t *testing.T) {
+	for _, name := range []string{
+		"AutoSD9", "AutoSD10", "almalinux8", "almalinux9", "arch", "asahi-fedora-remix", "autosd", "centos8", "centos9", "debian", "eln11",
+		"fedora-asahi-remix", "fedora30", "fedora38", "linux", "ol9", "rhel7", "rhel81", "rhel82", "rhivos", "ubuntu1804",
+	} {
+		if r, err := Lookup("org.osbuild." + name); err != nil {
+			t.Errorf("%v %v", r, err)
+		}
+	}
+}
+
+// qemu-img of RHEL 8 on aarch64, and nothing else, is told to use one coroutine.
+func TestEnv(t *testing.T) {
+	for _, c := range []struct {
+		runner, arch string
+		want         []string
+	}{
+		{"rhel82", "aarch64", []string{"OSBUILD_QEMU_IMG_COROUTINES=1"}}, {"rhel89", "aarch64", []string{"OSBUILD_QEMU_IMG_COROUTINES=1"}},
+		{"almalinux8", "aarch64", []string{"OSBUILD_QEMU_IMG_COROUTINES=1"}}, {"centos8", "aarch64", []string{"OSBUILD_QEMU_IMG_COROUTINES=1"}},
+		{"rhel82", "x86_64", nil}, {"rhel81", "aarch64", nil}, {"rhel90", "aarch64", nil}, {"fedora40", "aarch64", nil}, {"debian12", "aarch64", nil},
+	} {
+		r, err := Lookup(c.runner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, r.Env(c.arch)); diff != "" {
+			t.Errorf("%s on %s (-want +got):\n%s", c.runner, c.arch, diff)
+		}
+	}
+}
+
 // Systems of one major version are set up alike, however their names sort.
 func TestMinorVersions(t *testing.T) {
 	steps := func(name string) int {

@@ -19,7 +19,7 @@ import (
 // in /plan says.
 func TestMain(m *testing.M) {
 	switch name := filepath.Base(os.Args[0]); name {
-	case "ldconfig", "systemd-sysusers", "systemd-tmpfiles":
+	case "ldconfig", "ldconfig.real", "systemd-sysusers", "systemd-tmpfiles":
 		os.Exit(fake(name))
 	}
 	os.Exit(m.Run())
@@ -148,7 +148,8 @@ var (
 		"etc/shadow":  "-rw------- root:*:19000:0:99999:7:::",
 		"etc/gshadow": "-rw------- root:*::",
 	}
-	calls = "-rw-r--r-- /usr/sbin/ldconfig"
+	calls      = "-rw-r--r-- /usr/sbin/ldconfig"
+	wantLinked = with(wantAccounts, "etc/ld.so.conf", "-rw-r--r-- ", "calls", calls)
 )
 
 func with(a map[string]string, more ...string) map[string]string {
@@ -165,7 +166,7 @@ func with(a map[string]string, more ...string) map[string]string {
 func TestPrepare(t *testing.T) {
 	all := []string{"usr/sbin/ldconfig", "usr/bin/systemd-sysusers", "usr/bin/systemd-tmpfiles"}
 	tmpfilesArgs := "/usr/bin/systemd-tmpfiles --create --exclude-prefix=/dev --exclude-prefix=/proc --exclude-prefix=/sys --exclude-prefix=/run/osbuild"
-	const id = " id=ffffffffffffffffffffffffffffffff"
+	const id, id1 = " id=ffffffffffffffffffffffffffffffff", " id=00000000000000000000000000000001"
 	for _, c := range []struct {
 		name, runner string
 		programs     []string
@@ -177,35 +178,59 @@ func TestPrepare(t *testing.T) {
 		{name: "accounts only", runner: "linux", programs: all, want: wantAccounts},
 		{name: "accounts that are there stay", runner: "linux", files: map[string]string{"etc/passwd": "mine\n"},
 			want: with(wantAccounts, "etc/passwd", "-rw-r--r-- mine")},
-		{name: "debian", runner: "debian12", programs: all, want: with(wantAccounts, "calls", calls),
+		{name: "debian", runner: "debian12", programs: all, want: wantLinked,
 			calls: []string{"/usr/sbin/ldconfig", "/usr/bin/systemd-sysusers", tmpfilesArgs}},
-		{name: "fedora has a machine ID meanwhile", runner: "fedora30", programs: all, want: with(wantAccounts, "calls", calls+id),
-			calls: []string{"/usr/sbin/ldconfig" + id, "/usr/bin/systemd-sysusers" + id, tmpfilesArgs + id}},
+		{name: "fedora has a machine ID for systemd-tmpfiles", runner: "fedora30", programs: all, want: wantLinked,
+			calls: []string{"/usr/sbin/ldconfig", "/usr/bin/systemd-sysusers", tmpfilesArgs + id}},
+		{name: "a machine ID that is there stays", runner: "rhel90", programs: all, files: map[string]string{"etc/machine-id": "00000000000000000000000000000001\n"},
+			want:  with(wantLinked, "calls", calls+id1, "etc/machine-id", "-rw-r--r-- 00000000000000000000000000000001"),
+			calls: []string{"/usr/sbin/ldconfig" + id1, "/usr/bin/systemd-sysusers" + id1, tmpfilesArgs + id1}},
+		{name: "ldconfig that is a script, and what it is around", runner: "ubuntu2404", programs: []string{"usr/sbin/ldconfig.real"},
+			files: map[string]string{"usr/sbin/ldconfig": "#!/no/sh\n"},
+			want:  with(wantLinked, "calls", "-rw-r--r-- /usr/sbin/ldconfig.real"), calls: []string{"/usr/sbin/ldconfig.real"}},
+		{name: "a script without its interpreter", runner: "debian12", files: map[string]string{"usr/sbin/ldconfig": "#!/no/sh\n"},
+			want: with(wantAccounts, "etc/ld.so.conf", "-rw-r--r-- ")},
+		{name: "the linker's configuration stays", runner: "debian12", programs: all[:1], files: map[string]string{"etc/ld.so.conf": "/opt/lib\n"},
+			want: with(wantLinked, "etc/ld.so.conf", "-rw-r--r-- /opt/lib"), calls: []string{"/usr/sbin/ldconfig"}},
 		{name: "a tree without the programs", runner: "fedora38", want: wantAccounts},
 		{name: "programs in other places", runner: "debian12", programs: []string{"sbin/ldconfig", "bin/systemd-sysusers"},
-			want: with(wantAccounts, "calls", "-rw-r--r-- /sbin/ldconfig"), calls: []string{"/sbin/ldconfig", "/bin/systemd-sysusers"}},
+			want: with(wantLinked, "calls", "-rw-r--r-- /sbin/ldconfig"), calls: []string{"/sbin/ldconfig", "/bin/systemd-sysusers"}},
 		{name: "sysusers and tmpfiles may fail", runner: "debian12", programs: all,
 			files: map[string]string{"plan/systemd-sysusers": "fail", "plan/systemd-tmpfiles": "fail"},
-			want:  with(wantAccounts, "calls", calls), calls: []string{"/usr/sbin/ldconfig", "/usr/bin/systemd-sysusers", tmpfilesArgs},
+			want:  wantLinked, calls: []string{"/usr/sbin/ldconfig", "/usr/bin/systemd-sysusers", tmpfilesArgs},
 			log: "systemd-sysusers is not happy\nsystemd-tmpfiles is not happy\n"},
 		{name: "the factory's name service switch is dropped", runner: "debian12", programs: all,
 			files: map[string]string{"plan/systemd-tmpfiles": "factory"},
-			want:  with(wantAccounts, "calls", calls), calls: []string{"/usr/sbin/ldconfig", "/usr/bin/systemd-sysusers", tmpfilesArgs}},
+			want:  wantLinked, calls: []string{"/usr/sbin/ldconfig", "/usr/bin/systemd-sysusers", tmpfilesArgs}},
 		{name: "crypto policies", runner: "centos9", files: map[string]string{
-			"usr/share/crypto-policies/back-ends/DEFAULT/opensslcnf.txt": "", "usr/share/crypto-policies/back-ends/DEFAULT/README": ""},
-			want: with(wantAccounts, "etc/crypto-policies/back-ends/opensslcnf.config", "-> /usr/share/crypto-policies/back-ends/DEFAULT/opensslcnf.txt")},
+			"usr/share/crypto-policies/back-ends/DEFAULT/opensslcnf.config": "", "usr/share/crypto-policies/back-ends/DEFAULT/README": "",
+			"usr/share/crypto-policies/DEFAULT/opensslcnf.txt": "", "usr/share/crypto-policies/DEFAULT/nss.txt": ""},
+			want: with(wantAccounts,
+				"etc/crypto-policies/back-ends/opensslcnf.config", "-> /usr/share/crypto-policies/back-ends/DEFAULT/opensslcnf.config",
+				"etc/crypto-policies/back-ends/nss.config", "-> /usr/share/crypto-policies/DEFAULT/nss.txt")},
+		{name: "crypto policies of rhel 8.2", runner: "rhel82", files: map[string]string{"usr/share/crypto-policies/back-ends/DEFAULT/gnutls.config": ""},
+			want: with(wantAccounts, "etc/crypto-policies/back-ends/gnutls.config", "-> /usr/share/crypto-policies/back-ends/DEFAULT/gnutls.config")},
 		{name: "no crypto policies on older ones", runner: "fedora30", files: map[string]string{
-			"usr/share/crypto-policies/back-ends/DEFAULT/opensslcnf.txt": ""}, want: wantAccounts},
+			"usr/share/crypto-policies/back-ends/DEFAULT/opensslcnf.config": ""}, want: wantAccounts},
+		{name: "rhel 8.1 has no os-release of its own", runner: "rhel81", want: with(wantAccounts, "etc/os-release", "-rw-r--r-- NAME=\"Red Hat Enterprise Linux\"")},
+		{name: "rhel 8.1 where there is one", runner: "rhel81", files: map[string]string{"usr/lib/os-release": "ID=rhel"}, want: wantAccounts},
+		{name: "a python of the tree's own choice", runner: "rhel84", files: map[string]string{"usr/bin/python3.6": "", "etc/alternatives/python3": "mine"},
+			want: with(wantAccounts, "etc/alternatives/python3", "-rw-r--r-- mine")},
 		{name: "platform python", runner: "rhel84", files: map[string]string{"usr/libexec/platform-python": ""},
 			want: with(wantAccounts, "etc/alternatives/python3", "-> /usr/libexec/platform-python")},
 		{name: "python 3.6 goes first", runner: "rhel84", files: map[string]string{"usr/bin/python3.6": "", "usr/libexec/platform-python": ""},
 			want: with(wantAccounts, "etc/alternatives/python3", "-> /usr/bin/python3.6")},
-		{name: "rhel 7 has no systemd-sysusers", runner: "rhel7", programs: all, want: with(wantAccounts, "calls", calls), calls: []string{"/usr/sbin/ldconfig"}},
+		{name: "rhel 7 has no systemd-sysusers", runner: "rhel7", programs: all,
+			want: with(wantLinked, "etc/ld.so.conf", "-rw-r--r-- /usr/lib64/iscsi"), calls: []string{"/usr/sbin/ldconfig"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := newRoot(t, c.programs...)
 			for name, text := range c.files {
-				write(t, dir, name, text)
+				if p := write(t, dir, name, text); strings.HasPrefix(text, "#!") {
+					if err := os.Chmod(p, 0o755); err != nil {
+						t.Fatal(err)
+					}
+				}
 			}
 			log, err := prepare(t, c.runner, dir)
 			if err != nil {
@@ -273,7 +298,7 @@ func TestPrepareCancelled(t *testing.T) {
 // A tree that is prepared already is no obstacle.
 func TestPrepareTwice(t *testing.T) {
 	dir := newRoot(t, "usr/sbin/ldconfig")
-	write(t, dir, "usr/share/crypto-policies/back-ends/DEFAULT/a.txt", "")
+	write(t, dir, "usr/share/crypto-policies/back-ends/DEFAULT/a.config", "")
 	for range 2 {
 		if _, err := prepare(t, "rhel90", dir); err != nil {
 			t.Fatal(err)

@@ -1,7 +1,8 @@
 // Package runners knows what each operating system needs set up in a build root
 // before any other program runs in it: the linker's cache, the users and
-// directories that packages declare, a name service switch that does not reach for
-// services that are not there. A runner is Go in the static agent: nothing of the
+// directories that packages declare, the certificate authorities that TLS needs
+// (trust.go), a name service switch that does not reach for services that are not
+// there. A runner is Go in the static agent: nothing of the
 // tree has to work before it has run.
 //
 // Names are those of upstream osbuild ("org.osbuild.rhel82"), or their last part
@@ -31,7 +32,16 @@ type Runner struct {
 	Version  int    // 82; 0 when the name has none
 	Revision int    // part of the cache key of what is built with it
 	Doc      string // one line
-	steps    []step
+	kind
+}
+
+// Env is the environment that programs have in a build root of that architecture
+// besides what all have, as "NAME=value".
+func (r *Runner) Env(arch string) []string {
+	if r.env == nil {
+		return nil
+	}
+	return r.env(arch)
 }
 
 // Root is the build root that a runner prepares.
