@@ -51,7 +51,7 @@ type Config struct {
 	Runner string // e.g. "org.osbuild.debian12"
 	Arch   string // of the tree; "" reads it from the tree
 	Work   string // a directory on the host for mount points; nothing large
-	Var    string // the directory below which /var is backed; "" is /var/tmp
+	Var    string // the directory below which /var is backed, on a disk; "" is /var/tmp
 	Agent  string // the program to run as agent; "" is this program
 	Nspawn string // the program of the nspawn sandbox; "" finds it
 
@@ -90,8 +90,11 @@ var serial atomic.Uint64
 
 // Open starts a build root. The context bounds the start only.
 func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
+	if err := CheckVar(cfg.Var); err != nil {
+		return nil, err
+	}
 	if cfg.Var == "" {
-		cfg.Var = "/var/tmp"
+		cfg.Var = defaultVar
 	}
 	be, err := findBackend(&cfg)
 	if err != nil {

@@ -144,6 +144,19 @@ func TestTreeWithoutInterpreters(t *testing.T) {
 	}
 }
 
+// What the runner has for the environment reaches every program.
+func TestRunnerEnv(t *testing.T) {
+	s := newSpace(t)
+	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.rhel84", Arch: "aarch64", Work: t.TempDir(), Var: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer checkClosed(t, s, b)
+	if out, _ := sh(t, b, "echo $OSBUILD_QEMU_IMG_COROUTINES"); out != "1" {
+		t.Errorf("OSBUILD_QEMU_IMG_COROUTINES is %q", out)
+	}
+}
+
 // tlsStage serves HTTPS on the loopback of the sandbox and has programs fetch from it.
 const tlsStage = "org.osbuild-star.test.tls"
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -47,7 +48,7 @@ var lowLevel = []Builtin{
 			{Name: "stages", Type: "list[stage] | None", Default: "None", Doc: "The stages that make the tree.", Keyword: true},
 			{Name: "pipeline", Type: "pipeline | None", Default: "None", Doc: "The pipeline that makes the tree.", Keyword: true},
 			{Name: "arch", Type: "string | None", Default: "None", Doc: "Architecture of `stages`; None is the host's.", Keyword: true},
-			{Name: "var", Type: "string | None", Default: "None", Doc: "Directory of the host that backs /var; None is the default of the command.", Keyword: true},
+			{Name: "var", Type: "string | None", Default: "None", Doc: "Directory of the host that backs /var, on a disk and not in memory; relative to the workspace, unless absolute. None is what `--var-dir` says, else /var/tmp. What is built does not depend on it.", Keyword: true},
 		},
 		run: runBuildroot,
 	},
@@ -100,7 +101,15 @@ func runBuildroot(c *call) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &buildrootValue{runner: runner, varDir: c.str("var")}
+	b := &buildrootValue{runner: runner}
+	if !c.none("var") {
+		if b.varDir = c.str("var"); b.varDir == "" || strings.Contains(b.varDir, "\n") {
+			return nil, c.fail("var", `leave it out, or write for example "/var/tmp"`, "%q is not a directory", b.varDir)
+		}
+		if !filepath.IsAbs(b.varDir) {
+			b.varDir = filepath.Join(c.p.cfg.Workspace.Root, b.varDir)
+		}
+	}
 	name := c.str("name")
 	switch {
 	case c.none("pipeline") == c.none("stages"):

@@ -12,6 +12,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,7 @@ import (
 type Config struct {
 	Store   *store.Store
 	Jobs    int             // steps at the same time; 0: the number of CPUs
-	Var     string          // below which /var of build roots is; "" is /var/tmp
+	Var     string          // below which /var of build roots is that name no place of their own; "" is /var/tmp
 	Work    string          // for mount points; "" is below /run or the temporary directory
 	Agent   string          // program to run as agent; "" is this one
 	Sandbox string          // one of Sandboxes; "" is auto
@@ -263,13 +264,15 @@ func (r *root) close(e *Engine) error {
 	return errors.Join(errs...)
 }
 
-// buildRoot returns the running build root for that runner and tree (nil: the
-// host's).
+// buildRoot returns the running build root of a pipeline, prepared by the runner of
+// that name, on that tree (nil: the host's). Pipelines with the same runner, tree and
+// directory for /var share one.
 //
 // One that could not be started, or whose container was ended from outside, is not
 // kept: the next call starts another.
-func (e *Engine) buildRoot(ctx context.Context, runner string, tree *store.Object, parent *monitor.Span) (*buildroot.BuildRoot, error) {
-	key := runner + "\x00"
+func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *store.Object, parent *monitor.Span) (*buildroot.BuildRoot, error) {
+	vardir := cmp.Or(pl.vardir, e.cfg.Var)
+	key := runner + "\x00" + vardir + "\x00"
 	if tree != nil {
 		key += tree.Key
 	}
@@ -294,7 +297,7 @@ func (e *Engine) buildRoot(ctx context.Context, runner string, tree *store.Objec
 			name = "buildroot"
 		}
 		span := parent.Start(monitor.Event{Category: monitor.CatPhase, Name: "start " + name + " (" + runner + ")"})
-		br, err := e.openRoot(ctx, r, runner, tree)
+		br, err := e.openRoot(ctx, r, runner, vardir, tree)
 		e.mu.Lock()
 		r.br, r.err = br, err
 		if err != nil && e.roots[key] == r {
@@ -306,7 +309,7 @@ func (e *Engine) buildRoot(ctx context.Context, runner string, tree *store.Objec
 	return r.br, r.err
 }
 
-func (e *Engine) openRoot(ctx context.Context, r *root, runner string, tree *store.Object) (*buildroot.BuildRoot, error) {
+func (e *Engine) openRoot(ctx context.Context, r *root, runner, vardir string, tree *store.Object) (*buildroot.BuildRoot, error) {
 	at := "/"
 	if tree != nil {
 		at = fmt.Sprintf("%s/tree-%d", e.work.Path, e.number())
@@ -323,7 +326,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, runner string, tree *sto
 	}
 	// The context bounds the start only.
 	br, err := buildroot.Open(ctx, buildroot.Config{
-		Space: e.space, Tree: at, Runner: runner, Work: e.work.Path, Var: e.cfg.Var, Agent: e.cfg.Agent,
+		Space: e.space, Tree: at, Runner: runner, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
 		Sandbox: e.cfg.Sandbox,
 	})
 	if err != nil && tree != nil {
@@ -331,8 +334,12 @@ func (e *Engine) openRoot(ctx context.Context, r *root, runner string, tree *sto
 		r.tree = ""
 	}
 	var se *buildroot.SandboxError
-	if errors.As(err, &se) {
+	var ve *buildroot.VarError
+	switch {
+	case errors.As(err, &se):
 		err = &HostError{err, se.Hint}
+	case errors.As(err, &ve):
+		err = &HostError{err, ve.Hint()}
 	}
 	return br, err
 }

@@ -37,6 +37,7 @@ type plan struct {
 	runner string    // full name, of the build root that its stages run in
 	setup  runner    // what has that name
 	build  *plan     // nil: the host
+	vardir string    // that backs /var of the build root, "" is the engine's; in no key
 	progs  []program // per stage
 	steps  []step
 	inputs []map[string][]*plan // per stage: by input name, the pipelines it reads
@@ -60,6 +61,9 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 			if len(b.p.Stages) > 0 {
 				pl.build = b
 			}
+		}
+		if p.Build != nil {
+			pl.vardir = p.Build.Var
 		}
 		if p.Build != nil && p.Build.Runner != "" {
 			pl.runner = runners.FullName(p.Build.Runner)

@@ -86,6 +86,12 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	}
 	hostTools := map[string]string{}
 	for pl := range need {
+		var ve *buildroot.VarError
+		if err := buildroot.CheckVar(cmp.Or(pl.vardir, e.cfg.Var)); errors.As(err, &ve) {
+			add(Missing{What: "a directory on a disk: " + ve.Dir + " is in memory (" + ve.FS + ")", Why: "for /var of build roots", Hint: ve.Hint()})
+		} else if err != nil {
+			return nil, err
+		}
 		have, _ := b.cachedUpTo(pl)
 		for _, st := range pl.steps[have+1:] {
 			for i := st.from; i < st.to; i++ {

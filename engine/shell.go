@@ -161,7 +161,7 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 		index = len(pl.p.Stages) - 1
 	}
 	prepared, through := pl.setup.of(prog, pl.runner)
-	br, err := b.e.buildRoot(ctx, prepared, buildTree, b.span)
+	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {
 		return 0, err
 	}

@@ -183,7 +183,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		}
 	}
 	prepared, through := pl.setup.of(prog, pl.runner)
-	br, err := b.e.buildRoot(ctx, prepared, buildTree, b.span)
+	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {
 		err = fail(err)
 		return res, err

@@ -45,7 +45,7 @@ type Pipeline struct {
 type BuildRoot struct {
 	Runner   string // e.g. "org.osbuild.debian12"; "" is the host's runner
 	Pipeline string // the name of the pipeline that makes the tree; "" is the host's tree
-	Var      string // directory that backs /var, "" for the default
+	Var      string // directory of the host that backs /var, absolute; "" for the default. In no ID
 }
 
 // Stage is one step of a pipeline.
