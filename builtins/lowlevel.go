@@ -13,6 +13,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"github.com/osbuild-star/osbuild-star/manifest"
+	rulefile "github.com/osbuild-star/osbuild-star/starlark"
 )
 
 // hostRoot is buildroot.host: stages run in the tree of the host.
@@ -40,7 +41,8 @@ var lowLevel = []Builtin{
 	{
 		Name: "buildroot",
 		Doc: "The file system tree that stages run in, and its runner. Give it `stages`, which then are built on the host, " +
-			"or a `pipeline` that makes the tree. `buildroot.host` is the tree of the host.",
+			"or a `pipeline` that makes the tree. `buildroot.host` is the tree of the host. A call at the top of a BUILD.star " +
+			"is a target too, whose label `--build-env` takes; it must have a name of its own there.",
 		Result: "buildroot",
 		Params: []Param{
 			{Name: "name", Type: "string", Doc: "Name of the pipeline that `stages` become."},
@@ -128,7 +130,18 @@ func runBuildroot(c *call) (starlark.Value, error) {
 		typ: "buildroot", text: fmt.Sprintf("<buildroot %q>", name),
 		attrs: starlark.StringDict{"name": starlark.String(name), "pipeline": b.pipeline, "runner": newRunner(runner)},
 	}
-	return b, nil
+	return b, c.declareBuildroot(b)
+}
+
+// declareBuildroot makes the call a target when it stands at the top of a BUILD.star.
+// In functions it is none: rules make build roots, one for each image.
+func (c *call) declareBuildroot(b *buildrootValue) error {
+	scope, err := c.scope()
+	if err != nil || scope.Kind != rulefile.BuildFile || c.t.CallStackDepth() != 2 {
+		return nil //nolint:nilerr // a value then
+	}
+	t := &buildrootTarget{root: b}
+	return c.declare(&t.target, t, "buildroot")
 }
 
 func runPipeline(c *call) (starlark.Value, error) {

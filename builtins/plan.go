@@ -96,10 +96,19 @@ func (p *Project) Requests(ctx context.Context, targets []rulefile.Target) ([]*m
 	if err != nil {
 		return nil, err
 	}
-	return requests(roots), nil
+	var pipelines []*pipelineValue
+	for _, r := range roots {
+		pipelines = append(pipelines, r.image.pipeline)
+	}
+	for _, t := range targets {
+		if b, ok := t.(*buildrootTarget); ok {
+			pipelines = append(pipelines, b.root.pipeline)
+		}
+	}
+	return requests(pipelines), nil
 }
 
-func requests(roots []root) []*manifest.PackageRequest {
+func requests(pipelines []*pipelineValue) []*manifest.PackageRequest {
 	var out []*manifest.PackageRequest
 	seenReq := map[string]bool{}
 	var add func(r *manifest.PackageRequest)
@@ -136,8 +145,8 @@ func requests(roots []root) []*manifest.PackageRequest {
 			}
 		}
 	}
-	for _, r := range roots {
-		visit(r.image.pipeline)
+	for _, p := range pipelines {
+		visit(p)
 	}
 	return out
 }
@@ -149,29 +158,13 @@ func (p *Project) Plan(ctx context.Context, targets []rulefile.Target, r Resolve
 	if err != nil {
 		return nil, err
 	}
-	pl := &planner{
-		project:  p,
-		plan:     &Plan{Manifest: &manifest.Manifest{Sources: map[string]*manifest.Source{}}, LocalFiles: map[string]string{}, Packages: map[string]manifest.Package{}, Params: map[string]string{}},
-		packages: map[string][]manifest.Package{},
-		names:    map[*pipelineValue]string{},
-		contents: map[string]string{},
-		byName:   map[string]*manifest.Pipeline{},
-		runners:  map[string]string{},
+	var pipelines []*pipelineValue
+	for _, r := range roots {
+		pipelines = append(pipelines, r.image.pipeline)
 	}
-	if reqs := requests(roots); len(reqs) > 0 {
-		if r == nil {
-			return nil, errors.New("the plan needs packages, and nothing is there to resolve them")
-		}
-		answers, err := r(ctx, reqs)
-		if err != nil {
-			return nil, err
-		}
-		if len(answers) != len(reqs) {
-			return nil, fmt.Errorf("resolving packages: %d answers to %d requests", len(answers), len(reqs))
-		}
-		for i, req := range reqs {
-			pl.packages[requestKey(req)] = answers[i]
-		}
+	pl, err := p.planner(ctx, pipelines, r)
+	if err != nil {
+		return nil, err
 	}
 	for _, r := range roots {
 		pl.suffix = r.image.label.Name
@@ -210,6 +203,35 @@ func (p *Project) Plan(ctx context.Context, targets []rulefile.Target, r Resolve
 		pl.plan.Params[name] = p.cfg.Defines[name]
 	}
 	return pl.plan, nil
+}
+
+// planner makes the planner of these pipelines, with their package sets resolved.
+func (p *Project) planner(ctx context.Context, pipelines []*pipelineValue, r Resolve) (*planner, error) {
+	pl := &planner{
+		project:  p,
+		plan:     &Plan{Manifest: &manifest.Manifest{Sources: map[string]*manifest.Source{}}, LocalFiles: map[string]string{}, Packages: map[string]manifest.Package{}, Params: map[string]string{}},
+		packages: map[string][]manifest.Package{},
+		names:    map[*pipelineValue]string{},
+		contents: map[string]string{},
+		byName:   map[string]*manifest.Pipeline{},
+		runners:  map[string]string{},
+	}
+	if reqs := requests(pipelines); len(reqs) > 0 {
+		if r == nil {
+			return nil, errors.New("the plan needs packages, and nothing is there to resolve them")
+		}
+		answers, err := r(ctx, reqs)
+		if err != nil {
+			return nil, err
+		}
+		if len(answers) != len(reqs) {
+			return nil, fmt.Errorf("resolving packages: %d answers to %d requests", len(answers), len(reqs))
+		}
+		for i, req := range reqs {
+			pl.packages[requestKey(req)] = answers[i]
+		}
+	}
+	return pl, nil
 }
 
 // planner makes one plan.

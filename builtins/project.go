@@ -178,6 +178,8 @@ func (p *Project) Describe(t rulefile.Target) map[string]any {
 		}
 	case *testTarget:
 		d["image"], d["firmware"], d["timeout"] = t.image.String(), t.firmware, int(t.timeout.Seconds())
+	case *buildrootTarget:
+		d["runner"], d["pipeline"] = t.root.runner, t.root.pipeline.name
 	case *groupTarget:
 		members := make([]string, len(t.members))
 		for i, m := range t.members {

@@ -49,6 +49,13 @@ type (
 		memory   int
 	}
 
+	// buildrootTarget is a buildroot() at the top of a BUILD.star: it has a label, by
+	// which the command line can name it as a build environment.
+	buildrootTarget struct {
+		target
+		root *buildrootValue
+	}
+
 	// groupTarget is a name for several targets.
 	groupTarget struct {
 		target
@@ -358,7 +365,7 @@ func (p *Project) concrete(ctx context.Context, targets []rulefile.Target) ([]ru
 					return err
 				}
 			}
-		case *paramTarget:
+		case *paramTarget, *buildrootTarget:
 		default:
 			out = append(out, t)
 		}

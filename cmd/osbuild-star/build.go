@@ -61,6 +61,12 @@ func runBuild(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	if areBuildroots(targets) {
+		return &usageError{
+			msg:  fmt.Sprintf("%s is a buildroot: of it nothing goes into out/", targets[0].Label()),
+			verb: "build", hint: "build an image that is built in it, or use it as --build-env",
+		}
+	}
 	plan, err := s.planToBuild(targets, nothingMore)
 	if err != nil {
 		return err

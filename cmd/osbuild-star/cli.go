@@ -59,6 +59,8 @@ type app struct {
 	sandbox string
 	limit   time.Duration
 
+	buildEnv string // as --build-env has it
+
 	locked bool
 	cfg    struct { // flags of single verbs
 		update   bool
@@ -106,6 +108,7 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.events, "events", "", "write every event as a line of JSON to this `file`")
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
 	fs.StringVar(&a.sandbox, "sandbox", "", "`kind` of sandbox: "+strings.Join(engine.Sandboxes(), ", ")+" (default: $"+sandboxEnv+", else auto)")
+	a.envFlag(fs)
 	a.limit = time.Hour
 	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
 }

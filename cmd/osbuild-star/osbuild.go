@@ -81,6 +81,10 @@ func runOSBuild(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	local, err := a.withEnvironment(&m)
+	if err != nil {
+		return err
+	}
 	if a.osb.inspect {
 		b, err := m.Inspect()
 		if err != nil {
@@ -113,7 +117,7 @@ func runOSBuild(a *app, args []string) error {
 		a.screen.out(fmt.Sprintf("Export %s not found in %s\n", strings.Join(unknown, ", "), quotedNames(m)))
 		return &reported{exitFailed}
 	}
-	return a.buildManifest(m, names)
+	return a.buildManifest(m, names, local)
 }
 
 // loadManifest reads and checks a manifest, and shows what is wrong as upstream does.
@@ -184,7 +188,7 @@ func quotedNames(m *manifest.Manifest) string {
 	return "[" + strings.Join(names, ", ") + "]"
 }
 
-func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
+func (a *app) buildManifest(m *manifest.Manifest, names []string, local map[string]string) error {
 	dir, err := a.storeDir()
 	if err != nil {
 		return err
@@ -194,7 +198,7 @@ func (a *app) buildManifest(m *manifest.Manifest, names []string) error {
 		return &engine.HostError{Err: err, Hint: "use a store that you may write to: --store DIR"}
 	}
 	// A session without a workspace: only what watches and cleans up.
-	s := &session{a: a, st: st, targets: map[string]string{}}
+	s := &session{a: a, st: st, targets: map[string]string{}, local: local}
 	a.session = s
 	quiet := a.screen.quiet
 	a.screen.quiet = quiet || a.json
@@ -309,7 +313,7 @@ func (a *app) osbuildFailed(result map[string]any, err error, detail map[string]
 // upstream's report of it.
 func (a *app) fetchAll(s *session, m *manifest.Manifest) (map[string]any, error) {
 	report := map[string]any{"success": true}
-	own, served, err := a.fetchServed(a.ctx, s.eng, m, nil, nil, s.span)
+	own, served, err := a.fetchServed(a.ctx, s.eng, m, s.local, nil, s.span)
 	s.note(served)
 	for t, list := range served {
 		all := []sourceReport{}
@@ -320,7 +324,7 @@ func (a *app) fetchAll(s *session, m *manifest.Manifest) (map[string]any, error)
 	}
 	var items []sources.Item
 	if err == nil {
-		items, err = sources.FromManifest(own, nil)
+		items, err = sources.FromManifest(own, s.local)
 	}
 	if err != nil {
 		report["success"] = false

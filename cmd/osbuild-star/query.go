@@ -57,11 +57,14 @@ var manifestCommand = &command{
 	name: "manifest", args: "LABEL...", short: "print the osbuild manifest of images",
 	long: `Prints the plan of the images that the labels name as a manifest of upstream
 osbuild, version 2. Package sets are resolved first, through the lock. With
---inspect the ID of each stage is in it.`,
+--inspect the ID of each stage is in it. Of the label of a buildroot it prints what
+--build-env takes: its runner and the pipeline of its tree.`,
 	example: `osbuild-star manifest //images:debian12
+osbuild-star manifest //images:build_env > env.json
 osbuild-star manifest --inspect //images:debian12 | jq -r '.pipelines[].stages[].id'`,
 	flags: func(a *app, fs *pflag.FlagSet) {
 		a.ruleFlags(fs)
+		a.envFlag(fs)
 		fs.BoolVar(&a.osb.inspect, "inspect", false, "with the ID of each stage, in the form of osbuild --inspect")
 	},
 	run: func(a *app, args []string) error {
@@ -72,6 +75,12 @@ osbuild-star manifest --inspect //images:debian12 | jq -r '.pipelines[].stages[]
 		targets, err := s.match("manifest", args)
 		if err != nil {
 			return err
+		}
+		if areBuildroots(targets) {
+			if len(targets) > 1 || a.osb.inspect || a.buildEnv != "" {
+				return usagef("manifest", "of a buildroot, manifest takes one label and nothing else")
+			}
+			return s.printEnvironment(targets[0].Label().String())
 		}
 		plan, err := s.plan(targets)
 		if err != nil {

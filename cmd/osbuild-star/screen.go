@@ -151,13 +151,14 @@ func exitStatus(err error) int {
 		rep     *reported
 		none    *noTests
 		param   *builtins.UnknownParamError
+		env     *envError
 	)
 	switch {
 	case errors.As(err, &rep):
 		return rep.status
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.As(err, &param):
+	case errors.As(err, &usage), errors.As(err, &param), errors.As(err, &env):
 		return exitUsage
 	case errors.As(err, &tests):
 		return exitTests

@@ -147,7 +147,7 @@ func (s *session) watch(name string) error {
 
 // plan makes the manifest of targets, with package sets resolved through the lock.
 func (s *session) plan(targets []rulefile.Target) (*builtins.Plan, error) {
-	plan, err := s.project.Plan(s.a.ctx, targets, s.resolve)
+	plan, err := s.makePlan(targets, s.resolve)
 	if err != nil {
 		return nil, err
 	}
@@ -323,7 +323,7 @@ func (s *session) planToBuild(targets []rulefile.Target, more func(*builtins.Pla
 		empty := func(_ context.Context, reqs []*manifest.PackageRequest) ([][]manifest.Package, error) {
 			return make([][]manifest.Package, len(reqs)), nil
 		}
-		plan, err := s.project.Plan(s.a.ctx, targets, empty)
+		plan, err := s.makePlan(targets, empty)
 		if err != nil {
 			return nil // it will be told when it is planned in earnest
 		}

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/stages"
@@ -39,6 +41,28 @@ func init() {
 		Schema: `{"options": {"type": "object", "additionalProperties": false}}`,
 		Tools:  []string{"osbuild-star-no-such-program", "mkfs.osbuild-star-neither"},
 		Run:    func(c *stages.Context) error { return nil },
+	})
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.marker", Revision: 1, Summary: "copy a file of the build root that hosts do not have",
+		Schema: `{"options": {"type": "object", "additionalProperties": false}}`,
+		Run: func(c *stages.Context) error {
+			b, err := os.ReadFile("/usr/share/build-env")
+			if err != nil {
+				return errors.New("no /usr/share/build-env")
+			}
+			return os.WriteFile(c.TreePath("/seen"), b, 0o644)
+		},
+	})
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.self", Revision: 1, Summary: "put a program into the tree that needs no library: this one",
+		Schema: `{"options": {"type": "object", "additionalProperties": false}}`,
+		Run: func(c *stages.Context) error {
+			b, err := os.ReadFile("/proc/self/exe")
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(c.TreePath("/usr/bin/osbuild-star"), b, 0o755)
+		},
 	})
 	stages.Register(&stages.Stage{
 		Name: "org.osbuild-star.test.fill", Revision: 1, Summary: "make many directories",
