@@ -23,7 +23,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/runners"
@@ -44,6 +43,9 @@ func Main(args []string) int {
 	}
 	if len(args) > 1 && args[1] == "sandbox" {
 		return sandboxMain(args[2:])
+	}
+	if len(args) > 1 && args[1] == "true" {
+		return 0 // what a runner of the user's own starts when the build root is prepared
 	}
 	if len(args) > 1 && args[1] == "stage" {
 		return stageMain()
@@ -147,6 +149,9 @@ func failed(id uint64, err error) *wire.Answer {
 // in /etc and /var is what every program finds there.
 func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.File) *wire.Answer {
 	defer wire.CloseAll(files)
+	if req.Program != nil {
+		return s.prepareBy(ctx, req, files)
+	}
 	r, err := runners.Lookup(req.Runner)
 	if err != nil {
 		return failed(req.ID, err)
@@ -156,7 +161,7 @@ func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.Fil
 	if len(files) > 0 {
 		out = files[0]
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
 	if err := r.Prepare(ctx, runners.Root{Dir: "/", Arch: req.Arch, Log: out}); err != nil {
 		return failed(req.ID, fmt.Errorf("runner %s: %w", r.Name, err))

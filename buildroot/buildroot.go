@@ -49,6 +49,13 @@ type Config struct {
 	Space  *Space // the mount namespace that Tree is mounted in
 	Tree   string // the tree, a path in the Space; "/" is the host's
 	Runner string // e.g. "org.osbuild.debian12"
+
+	// Program is a runner of the user's own, in place of Runner: an executable of the
+	// host, a path in the Space, shown at /run/osbuild/runner under its own name. It is
+	// run once when the build root is prepared, and then starts every program that is
+	// no native stage.
+	Program string
+
 	Arch   string // of the tree; "" reads it from the tree
 	Work   string // a directory on the host for mount points; nothing large
 	Var    string // the directory below which /var is backed, on a disk; "" is /var/tmp
@@ -291,11 +298,33 @@ func (b *BuildRoot) ask(ctx context.Context, req *wire.Request, files ...*os.Fil
 func (b *BuildRoot) ended() error { return fmt.Errorf("the build root ended: %s", b.log.message()) }
 
 func (b *BuildRoot) prepare(ctx context.Context) error {
-	runner, err := runners.Lookup(b.cfg.Runner)
-	if err != nil {
-		return err
+	req := &wire.Request{Kind: wire.Prepare, Runner: b.cfg.Runner, Arch: b.cfg.Arch}
+	var files []*os.File
+	if b.cfg.Program == "" {
+		runner, err := runners.Lookup(b.cfg.Runner)
+		if err != nil {
+			return err
+		}
+		b.env = runner.Env(b.cfg.Arch)
+	} else {
+		argv, shown := (&Job{Runner: b.cfg.Program}).command()
+		req.Program = &wire.Program{Argv: argv, Env: (&Job{}).env()}
+		err := b.cfg.Space.Do(func() error {
+			for _, m := range shown {
+				f, err := detach(m.Path, m.Readonly)
+				if err != nil {
+					return err
+				}
+				files = append(files, f)
+				req.Program.Attach = append(req.Program.Attach, wire.Attach{File: len(files), Target: m.Target, IsFile: true})
+			}
+			return nil
+		})
+		defer func() { wire.CloseAll(files) }()
+		if err != nil {
+			return fmt.Errorf("showing the runner: %w", err)
+		}
 	}
-	b.env = runner.Env(b.cfg.Arch)
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -303,14 +332,19 @@ func (b *BuildRoot) prepare(ctx context.Context) error {
 	log := newTail(16 << 10)
 	copied := make(chan struct{})
 	go func() { io.Copy(log, r); r.Close(); close(copied) }()
-	ans, err := b.ask(ctx, &wire.Request{Kind: wire.Prepare, Runner: b.cfg.Runner, Arch: b.cfg.Arch}, w)
+	ans, err := b.ask(ctx, req, append([]*os.File{w}, files...)...)
 	w.Close()
+	// What a runner leaves behind may hold the other end.
+	r.SetReadDeadline(time.Now().Add(time.Second))
 	<-copied
 	if err != nil {
 		return err
 	}
 	if ans.Err != nil {
-		return fmt.Errorf("preparing the build root: %w: %s", ans.Err, log.message())
+		if said := log.lines(); len(said) > 0 {
+			return fmt.Errorf("preparing the build root: %w: %s", ans.Err, strings.Join(said, "; "))
+		}
+		return fmt.Errorf("preparing the build root: %w", ans.Err)
 	}
 	return nil
 }
@@ -383,6 +417,14 @@ func (t *tail) Write(p []byte) (int, error) {
 
 // message is the last lines, as part of an error message.
 func (t *tail) message() string {
+	if lines := t.lines(); len(lines) > 0 {
+		return strings.Join(lines, "; ")
+	}
+	return "it said nothing"
+}
+
+// lines are the last ones, five at most.
+func (t *tail) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var lines []string
@@ -392,8 +434,5 @@ func (t *tail) message() string {
 			lines = append(lines, s)
 		}
 	}
-	if len(lines) == 0 {
-		return "it said nothing"
-	}
-	return strings.Join(lines[max(0, len(lines)-5):], "; ")
+	return lines[max(0, len(lines)-5):]
 }

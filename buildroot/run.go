@@ -112,6 +112,9 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	if j.Native == "" && j.Runner == "" {
+		j.Runner = b.cfg.Program
+	}
 
 	own, err := os.MkdirTemp(filepath.Join(b.vardir.Path, "stages"), "")
 	if err != nil {

@@ -33,5 +33,10 @@ func (p *Project) Environment(ctx context.Context, t rulefile.Target, r Resolve)
 	if last := m.Pipelines[len(m.Pipelines)-1]; last.Name != name {
 		return nil, nil, true, fmt.Errorf("%s: its tree is not the last of its pipelines", b.label)
 	}
-	return &manifest.Environment{Runner: b.root.runner, Pipelines: m.Pipelines, Sources: m.Sources}, pl.plan, true, nil
+	env = &manifest.Environment{Runner: b.root.runner, Var: b.root.varDir, Pipelines: m.Pipelines, Sources: m.Sources}
+	if own := b.root.setup.program; own != nil {
+		env.Program = own.id
+		pl.addSource(own)
+	}
+	return env, pl.plan, true, nil
 }

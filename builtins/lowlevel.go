@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -24,13 +27,24 @@ var hostRoot = &buildrootValue{value: value{
 
 var lowLevel = []Builtin{
 	{
-		Name:   "runner",
-		Doc:    "The program that sets up a build root for its operating system before any other program runs in it.",
+		Name: "runner",
+		Doc: "The program that sets up a build root for its operating system before any other program runs in it. Those for " +
+			"the usual systems are part of osbuild-star, and a name is enough. With `program` it is one of your own, an executable that runs in " +
+			"the build root: once when it is prepared, with a program that does nothing, so that what it makes in /etc and /var is there for " +
+			"every stage; and before every program that is no stage of osbuild-star, as `/run/osbuild/runner/NAME PROGRAM ARGUMENTS…`, " +
+			"where it has to start that program and to end with its exit status.",
 		Result: "runner",
 		Params: []Param{
-			{Name: "name", Type: "string", Doc: `Name of the runner: "org.osbuild.debian12", or "debian12" for short.`},
+			{Name: "name", Type: "string | None", Default: "None", Doc: `Name of the runner: "org.osbuild.debian12", or "debian12" for short. None is the name of the program's file.`},
+			{Name: "program", Type: "source | string | None", Default: "None", Doc: `The runner itself, a file or its label: file("my-runner"), "//tools:my-runner".`, Keyword: true},
 		},
 		run: func(c *call) (starlark.Value, error) {
+			if !c.none("program") {
+				return c.ownRunner()
+			}
+			if c.none("name") {
+				return nil, c.fail("", `for example runner("debian12"), or runner(program = file("my-runner"))`, "give a name, a program, or both")
+			}
 			name, err := c.runnerName("name")
 			if err != nil {
 				return nil, err
@@ -84,6 +98,42 @@ var lowLevel = []Builtin{
 	},
 }
 
+var ownRunnerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+
+// ownRunner makes a runner of a program that the rule file names.
+func (c *call) ownRunner() (starlark.Value, error) {
+	src, ok := c.args["program"].(*sourceValue)
+	if !ok {
+		v, err := c.fileSource("program", c.str("program"))
+		if err != nil {
+			return nil, err
+		}
+		src = v.(*sourceValue)
+	}
+	if src.path != "" {
+		fi, err := os.Stat(src.path)
+		if err != nil {
+			return nil, c.fail("program", "", "%v", err)
+		}
+		if fi.Mode()&0o111 == 0 {
+			return nil, c.fail("program", "chmod +x "+filepath.Base(src.path), "%s is not executable", filepath.Base(src.path))
+		}
+	}
+	name := c.str("name")
+	if c.none("name") {
+		if own, ok := src.attrs["name"].(starlark.String); ok {
+			name = path.Base(string(own))
+		}
+	}
+	if !ownRunnerName.MatchString(name) {
+		return nil, c.fail("name", "letters, digits and . _ + -", "%q is not the name of a runner", name)
+	}
+	r := newRunner(name)
+	r.program = src
+	r.text = fmt.Sprintf("runner(%q, program = %q)", name, src.id)
+	return r, nil
+}
+
 func (c *call) runnerName(arg string) (string, error) {
 	if r, ok := c.args[arg].(*runnerValue); ok {
 		return r.name, nil
@@ -103,7 +153,10 @@ func runBuildroot(c *call) (starlark.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &buildrootValue{runner: runner}
+	b := &buildrootValue{runner: runner, setup: newRunner(runner)}
+	if r, ok := c.args["runner"].(*runnerValue); ok {
+		b.setup = r
+	}
 	if !c.none("var") {
 		if b.varDir = c.str("var"); b.varDir == "" || strings.Contains(b.varDir, "\n") {
 			return nil, c.fail("var", `leave it out, or write for example "/var/tmp"`, "%q is not a directory", b.varDir)
@@ -128,7 +181,7 @@ func runBuildroot(c *call) (starlark.Value, error) {
 	}
 	b.value = value{
 		typ: "buildroot", text: fmt.Sprintf("<buildroot %q>", name),
-		attrs: starlark.StringDict{"name": starlark.String(name), "pipeline": b.pipeline, "runner": newRunner(runner)},
+		attrs: starlark.StringDict{"name": starlark.String(name), "pipeline": b.pipeline, "runner": b.setup},
 	}
 	return b, c.declareBuildroot(b)
 }

@@ -261,6 +261,10 @@ func (pl *planner) pipeline(p *pipelineValue) (string, error) {
 			return "", err
 		}
 		out.Build = &manifest.BuildRoot{Runner: b.runner, Pipeline: pl.withRunner(name, b.runner), Var: b.varDir}
+		if own := b.setup.program; own != nil {
+			out.Build.Program = own.id
+			pl.addSource(own)
+		}
 	}
 	for _, s := range p.stages {
 		st := &manifest.Stage{Type: s.stage, Options: s.options, Origin: s.origin}
@@ -358,11 +362,7 @@ func (pl *planner) inputs(st *manifest.Stage, s *stageValue) error {
 					continue
 				}
 				ids = append(ids, src.id)
-				typ, item := src.item()
-				pl.source(typ, src.id, item)
-				if src.path != "" {
-					pl.plan.LocalFiles[src.id] = src.path
-				}
+				pl.addSource(src)
 			}
 		}
 		if st.Inputs == nil {
@@ -371,6 +371,15 @@ func (pl *planner) inputs(st *manifest.Stage, s *stageValue) error {
 		st.Inputs[name] = in.plan(pipeline, ids)
 	}
 	return nil
+}
+
+// addSource adds content that a rule file names.
+func (pl *planner) addSource(src *sourceValue) {
+	typ, item := src.item()
+	pl.source(typ, src.id, item)
+	if src.path != "" {
+		pl.plan.LocalFiles[src.id] = src.path
+	}
 }
 
 // source adds an item, unless one of that checksum is there: content is content.
@@ -396,7 +405,7 @@ func contentOf(p *manifest.Pipeline) string {
 		c["epoch"] = fmt.Sprint(*p.SourceEpoch)
 	}
 	if p.Build != nil {
-		c["build"] = map[string]any{"runner": p.Build.Runner, "pipeline": p.Build.Pipeline, "var": p.Build.Var}
+		c["build"] = map[string]any{"runner": p.Build.Runner, "pipeline": p.Build.Pipeline, "var": p.Build.Var, "program": p.Build.Program}
 	}
 	var stages []any
 	for _, s := range p.Stages {

@@ -39,13 +39,15 @@ type (
 	// runnerValue is the program that sets up a build root.
 	runnerValue struct {
 		value
-		name string // "org.osbuild.debian12"
+		name    string       // "org.osbuild.debian12"
+		program *sourceValue // of the user's own, or nil
 	}
 
 	// buildrootValue is where stages run.
 	buildrootValue struct {
 		value
-		runner   string
+		runner   string         // its name
+		setup    *runnerValue   // nil for the host's
 		pipeline *pipelineValue // nil: the host's tree
 		varDir   string
 	}

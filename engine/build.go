@@ -163,6 +163,9 @@ func (b *build) missing(names []string) (need map[*plan]bool, sources []string, 
 		if pl.build != nil {
 			visit(pl.build)
 		}
+		if pl.custom != "" {
+			sources = append(sources, pl.custom)
+		}
 		from := 0
 		if have >= 0 {
 			from = pl.steps[have].to

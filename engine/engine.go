@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/libdir"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
 	"golang.org/x/sys/unix"
@@ -250,6 +252,7 @@ type root struct {
 	br   *buildroot.BuildRoot
 	err  error
 	tree string // mount point of its tree, "" for the host's
+	dir  string // has the runner of the user's own, ""
 }
 
 func (r *root) close(e *Engine) error {
@@ -261,7 +264,31 @@ func (r *root) close(e *Engine) error {
 	if r.tree != "" {
 		errs = append(errs, e.space.Do(func() error { return buildroot.Unmount(r.tree) }))
 	}
+	if r.dir != "" {
+		errs = append(errs, scratch.RemoveAll(r.dir))
+	}
 	return errors.Join(errs...)
+}
+
+// showRunner makes an executable of a user's own runner, under the name that it has in
+// the rule file, and returns its path; "" for a runner of the table.
+func (e *Engine) showRunner(r *root, pl *plan) (string, error) {
+	if pl.custom == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(sources.Path(e.cfg.Store.SourcesDir(), pl.custom))
+	if err != nil {
+		return "", fmt.Errorf("runner %s: %w", pl.runner, err)
+	}
+	r.dir = fmt.Sprintf("%s/runner-%d", e.run.Path, e.number())
+	if err := os.Mkdir(r.dir, 0o755); err != nil {
+		return "", err
+	}
+	p := filepath.Join(r.dir, filepath.Base(pl.runner))
+	if err := os.WriteFile(p, b, 0o755); err != nil {
+		return "", err
+	}
+	return p, os.Chmod(p, 0o755)
 }
 
 // buildRoot returns the running build root of a pipeline, prepared by the runner of
@@ -272,7 +299,7 @@ func (r *root) close(e *Engine) error {
 // kept: the next call starts another.
 func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *store.Object, parent *monitor.Span) (*buildroot.BuildRoot, error) {
 	vardir := cmp.Or(pl.vardir, e.cfg.Var)
-	key := runner + "\x00" + vardir + "\x00"
+	key := runner + "\x00" + pl.custom + "\x00" + vardir + "\x00"
 	if tree != nil {
 		key += tree.Key
 	}
@@ -297,7 +324,7 @@ func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *s
 			name = "buildroot"
 		}
 		span := parent.Start(monitor.Event{Category: monitor.CatPhase, Name: "start " + name + " (" + runner + ")"})
-		br, err := e.openRoot(ctx, r, runner, vardir, tree)
+		br, err := e.openRoot(ctx, r, pl, runner, vardir, tree)
 		e.mu.Lock()
 		r.br, r.err = br, err
 		if err != nil && e.roots[key] == r {
@@ -309,7 +336,17 @@ func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *s
 	return r.br, r.err
 }
 
-func (e *Engine) openRoot(ctx context.Context, r *root, runner, vardir string, tree *store.Object) (*buildroot.BuildRoot, error) {
+func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir string, tree *store.Object) (_ *buildroot.BuildRoot, err error) {
+	defer func() {
+		if err != nil && r.dir != "" {
+			err = errors.Join(err, scratch.RemoveAll(r.dir))
+			r.dir = ""
+		}
+	}()
+	program, err := e.showRunner(r, pl)
+	if err != nil {
+		return nil, err
+	}
 	at := "/"
 	if tree != nil {
 		at = fmt.Sprintf("%s/tree-%d", e.work.Path, e.number())
@@ -326,7 +363,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, runner, vardir string, t
 	}
 	// The context bounds the start only.
 	br, err := buildroot.Open(ctx, buildroot.Config{
-		Space: e.space, Tree: at, Runner: runner, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
+		Space: e.space, Tree: at, Runner: runner, Program: program, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
 		Sandbox: e.cfg.Sandbox,
 	})
 	if err != nil && tree != nil {

@@ -35,7 +35,8 @@ type plan struct {
 	p      *manifest.Pipeline
 	ids    *manifest.IDs
 	runner string    // full name, of the build root that its stages run in
-	setup  runner    // what has that name
+	custom string    // "sha256:…" of a runner of the user's own, "" for one with a name
+	setup  runner    // what prepares the build root
 	build  *plan     // nil: the host
 	vardir string    // that backs /var of the build root, "" is the engine's; in no key
 	progs  []program // per stage
@@ -63,10 +64,13 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 			}
 		}
 		if p.Build != nil {
-			pl.vardir = p.Build.Var
+			pl.vardir, pl.custom = p.Build.Var, p.Build.Program
 		}
 		if p.Build != nil && p.Build.Runner != "" {
-			pl.runner = runners.FullName(p.Build.Runner)
+			pl.runner = p.Build.Runner
+			if pl.custom == "" {
+				pl.runner = runners.FullName(pl.runner)
+			}
 		}
 		if err := pl.makeKeys(e.cfg.Programs, out); err != nil {
 			return nil, err
@@ -77,7 +81,9 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 }
 
 func (pl *plan) makeKeys(programs Programs, all map[string]*plan) (err error) {
-	if pl.setup, err = programs.runner(pl.runner); err != nil {
+	if pl.custom != "" {
+		pl.setup = runner{custom: pl.custom}
+	} else if pl.setup, err = programs.runner(pl.runner); err != nil {
 		return fmt.Errorf("pipeline %q: %w", pl.p.Name, err)
 	}
 	arch := pl.p.Arch

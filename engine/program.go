@@ -90,10 +90,12 @@ func (p Programs) mount(m *manifest.Mount) (*libdir.Module, error) {
 }
 
 // runner is what sets up a build root: a part of the agent, once for all that runs
-// in it, or a program that every other one starts through.
+// in it, or a program that every other one starts through. A program of the user's own
+// is that of the build root itself, see buildroot.Config.
 type runner struct {
 	native  *runners.Runner
 	program *libdir.Module // nil: native alone
+	custom  string         // "sha256:…" of a user's own; nothing else is set then
 }
 
 // runner finds the runner of that name.
@@ -107,7 +109,7 @@ func (p Programs) runner(name string) (runner, error) {
 	case err != nil:
 		return runner{}, err
 	case m != nil:
-		return runner{native, m}, nil
+		return runner{native: native, program: m}, nil
 	case unknown == nil:
 		return runner{native: native}, nil
 	}
@@ -144,6 +146,9 @@ func (r runner) of(p program, name string) (prepared string, through *libdir.Mod
 
 // key is what of the runner goes into the cache key of what a program makes.
 func (r runner) key(p program) (string, error) {
+	if r.custom != "" {
+		return "program " + r.custom, nil // by its content, and not by its name
+	}
 	if r.program != nil && (p.module != nil || r.native == nil) {
 		return programKey(r.program)
 	}

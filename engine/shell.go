@@ -13,6 +13,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
 )
@@ -79,6 +80,11 @@ func (e *Engine) Shell(ctx context.Context, m *manifest.Manifest, sh Shell, span
 	}
 	if err := e.prepare(); err != nil {
 		return 0, err
+	}
+	if pl.custom != "" && !sources.Have(e.cfg.Store.SourcesDir(), pl.custom, 0) && e.cfg.Fetch != nil {
+		if err := e.cfg.Fetch(ctx, cut, []string{pl.custom}, span); err != nil {
+			return 0, err
+		}
 	}
 	b := &build{e: e, m: cut, plans: all, span: span}
 	return b.shell(ctx, pl, index, base, trees, sh)

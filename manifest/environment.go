@@ -18,6 +18,10 @@ import (
 type Environment struct {
 	Runner string // "org.osbuild.debian12"
 
+	// Program is the source item of a runner of the user's own, as [BuildRoot] has it;
+	// Var the directory that backs /var. JSON has neither.
+	Program, Var string
+
 	// Pipelines are in an order in which each refers only to earlier ones; the last
 	// makes the tree, and those before are what it needs.
 	Pipelines []*Pipeline
@@ -120,6 +124,9 @@ func loadWhole(doc map[string]any, mods Modules) (*Manifest, error) {
 // indented and with a newline at its end.
 func (e *Environment) Format() ([]byte, error) {
 	last := len(e.Pipelines) - 1
+	if e.Program != "" {
+		return nil, errorf("name the build environment by its label", "the runner %s is a program of the workspace, which JSON cannot have", e.Runner)
+	}
 	if last < 0 {
 		return nil, errors.New("a build environment without a pipeline")
 	}
@@ -182,8 +189,8 @@ func (m *Manifest) In(e *Environment) (*Manifest, error) {
 	for _, p := range m.Pipelines {
 		if ids.Build(p) == "" {
 			q := *p
-			q.Build = &BuildRoot{Runner: e.Runner, Pipeline: tree.Name}
-			if p.Build != nil {
+			q.Build = &BuildRoot{Runner: e.Runner, Program: e.Program, Pipeline: tree.Name, Var: e.Var}
+			if p.Build != nil && p.Build.Var != "" {
 				q.Build.Var = p.Build.Var
 			}
 			p = &q

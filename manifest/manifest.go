@@ -44,6 +44,7 @@ type Pipeline struct {
 // tree that it belongs to.
 type BuildRoot struct {
 	Runner   string // e.g. "org.osbuild.debian12"; "" is the host's runner
+	Program  string // "sha256:…" of a source item that is the runner, a user's own; Runner is its name then. In no ID
 	Pipeline string // the name of the pipeline that makes the tree; "" is the host's tree
 	Var      string // directory of the host that backs /var, absolute; "" for the default. In no ID
 }

@@ -128,7 +128,8 @@ func appendJSON(b []byte, v any) []byte {
 // sorted. Members that are empty are left out; the references of inputs are
 // objects.
 //
-// What upstream does not know (architectures, directories for /var, origins) is not
+// What upstream does not know (architectures, directories for /var, the programs of
+// runners, origins) is not
 // written. Nor is the runner of a pipeline that is built in the host's tree: that is
 // the host's there.
 //

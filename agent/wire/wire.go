@@ -32,6 +32,8 @@ type Request struct {
 	Runner string `json:"runner,omitempty"`
 	Arch   string `json:"arch,omitempty"`
 
+	// Program is what a Run request starts. In a Prepare request it is a runner of the
+	// user's own, Argv[0], with what is to be attached for it; Runner is its name.
 	Program *Program `json:"program,omitempty"`
 }
 

@@ -26,7 +26,7 @@ type buildEnv struct {
 
 // envFlag is the flag of the verbs that plan.
 func (a *app) envFlag(fs *pflag.FlagSet) {
-	fs.StringVar(&a.buildEnv, "build-env", "", "build in this `environment` what is built on the host: file, JSON, or label of a buildroot")
+	fs.StringVar(&a.buildEnv, "build-env", "", "`what` to build in, and not on the host: a file, JSON, or a buildroot's label")
 }
 
 // envError is a build environment that cannot be used.
@@ -126,8 +126,10 @@ func (s *session) environmentOf(label string, resolve builtins.Resolve) (*buildE
 	if !ok {
 		return nil, fail("is an %s, not a buildroot", targets[0].Kind())
 	}
-	if _, err := runners.Lookup(env.Runner); err != nil {
-		return nil, fail("%w", err)
+	if env.Program == "" {
+		if _, err := runners.Lookup(env.Runner); err != nil {
+			return nil, fail("%w", err)
+		}
 	}
 	return &buildEnv{env, plan.LocalFiles, plan.Packages}, nil
 }

@@ -241,6 +241,7 @@ func hintOf(err error) string {
 		fetch   *sources.Error
 		vmconf  *vm.ConfigError
 		nomatch *rulefile.NoMatchError
+		plan    *manifest.Error
 		hinted  interface{ Hint() string }
 	)
 	switch {
@@ -254,6 +255,8 @@ func hintOf(err error) string {
 		return vmconf.Hint
 	case errors.As(err, &nomatch):
 		return nomatch.Hint
+	case errors.As(err, &plan):
+		return plan.Hint
 	case errors.As(err, &hinted):
 		return hinted.Hint()
 	}
