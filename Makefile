@@ -1,5 +1,6 @@
 # make image   install what is missing, build the command and the example image
 # make test    every test, including boots of the example image in QEMU
+# make test-build-env   those that use the host as build root, in one made of packages
 # make lint    formatting, vet, staticcheck, shellcheck
 # make bench   times beside the hand-made pipeline (docs/performance.md)
 
@@ -8,7 +9,7 @@ GO ?= go
 export CGO_ENABLED = 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build deps image test unit-test race-test image-test lint bench reference clean
+.PHONY: all build deps image test unit-test race-test test-build-env image-test lint bench reference clean
 
 all: build
 
@@ -34,6 +35,13 @@ unit-test:
 # Servers under the race detector, which needs a C compiler.
 race-test:
 	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./hostapi
+
+# The tests that use the host as build root, in a build environment of Debian's packages
+# instead: OSBUILD_TEST_BUILD_ENV.
+test-build-env: build
+	@set -e; d=$$(mktemp -d /var/tmp/osbuild-star-test-env.XXXXXX); trap 'chmod -R u+w "$$d"; rm -rf "$$d"' EXIT; \
+	bin/osbuild-star manifest //images:build_env > "$$d/env.json"; \
+	TMPDIR=$$d OSBUILD_TEST_BUILD_ENV=$$d/env.json $(GO) test -timeout 30m -count=1 -p 2 ./buildroot ./engine ./cmd/osbuild-star
 
 # Builds //images:debian12 in its own build root and on the host, and boots what the
 # image tests say: BIOS and UEFI.

@@ -248,7 +248,7 @@ func TestCloseClosesServers(t *testing.T) { eachSandbox(t, testCloseClosesServer
 func testCloseClosesServers(t *testing.T, sandbox string) {
 	s := newSpace(t)
 	vardir := t.TempDir()
-	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func testCloseWithServers(t *testing.T, sandbox string) {
 	defer s.Close()
 	leaks := goleak.IgnoreCurrent()
 	vardir := t.TempDir()
-	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}

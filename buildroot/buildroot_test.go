@@ -3,6 +3,7 @@ package buildroot
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/osbuild-star/osbuild-star/agent"
-	"github.com/osbuild-star/osbuild-star/runners"
+	"github.com/osbuild-star/osbuild-star/internal/testenv"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,11 +21,20 @@ func TestMain(m *testing.M) {
 	if agent.Is(os.Args) {
 		os.Exit(agent.Main(os.Args))
 	}
+	h, err := testenv.Setup()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	testHost = h
 	if helper(filepath.Base(os.Args[0])) {
 		return
 	}
 	os.Exit(m.Run())
 }
+
+// testHost is the build root of tests that use the host's.
+var testHost testenv.Host
 
 func needRoot(t testing.TB) {
 	t.Helper()
@@ -72,7 +82,7 @@ func openWith(t testing.TB, cfg Config) (*Space, *BuildRoot) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Space, cfg.Tree, cfg.Runner, cfg.Work, cfg.Var = s, "/", runners.Host("/"), t.TempDir(), t.TempDir()
+	cfg.Space, cfg.Tree, cfg.Runner, cfg.Work, cfg.Var = s, testHost.Tree, testHost.Runner, t.TempDir(), t.TempDir()
 	b, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +249,7 @@ func testCloseLeavesNothing(t *testing.T, sandbox string) {
 		t.Fatal(err)
 	}
 	work, vardir := t.TempDir(), t.TempDir()
-	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: work, Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +294,7 @@ func BenchmarkOpen(b *testing.B) {
 			s := newSpace(b)
 			work, vardir := b.TempDir(), b.TempDir()
 			for b.Loop() {
-				br, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+				br, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: work, Var: vardir})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/osbuild-star/osbuild-star/runners"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +39,7 @@ func TestKilledAgent(t *testing.T) { eachSandbox(t, testKilledAgent) }
 
 func testKilledAgent(t *testing.T, sandbox string) {
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir()})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +188,7 @@ func testManyTimes(t *testing.T, sandbox string) {
 		go func() {
 			defer wg.Done()
 			defer func() { <-sem }()
-			b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+			b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: work, Var: vardir})
 			if err != nil {
 				t.Error(err)
 				return
@@ -241,13 +240,13 @@ func testOpenFails(t *testing.T, sandbox string) {
 		{name: "a runner that is not known", cfg: Config{Tree: "/", Runner: "org.osbuild.plan9"}, err: `no runner "org.osbuild.plan9"`},
 		{name: "a tree that is not there", cfg: Config{Tree: "/nothing/here", Runner: "org.osbuild.linux"}, err: "tree has no /usr"},
 		{name: "a tree that cannot be composed", cfg: Config{Tree: makeTree(t, "usr"), Runner: "org.osbuild.linux"}, err: "/usr is neither a directory nor a link"},
-		{name: "nspawn is not there", only: SandboxNspawn, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: "/nothing/nspawn"}, err: "starting /nothing/nspawn: no such file"},
-		{name: "nspawn fails", only: SandboxNspawn, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-fails"))}, err: "the build root did not start: no room for a container"},
-		{name: "nspawn hangs", only: SandboxNspawn, ctx: soon, cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-hangs"))}, err: "deadline exceeded"},
-		{name: "cancelled before", ctx: func() context.Context { return cancelled }, cfg: Config{Tree: "/", Runner: "org.osbuild.linux"}, err: "context canceled"},
+		{name: "nspawn is not there", only: SandboxNspawn, cfg: Config{Tree: testHost.Tree, Runner: "org.osbuild.linux", Nspawn: "/nothing/nspawn"}, err: "starting /nothing/nspawn: no such file"},
+		{name: "nspawn fails", only: SandboxNspawn, cfg: Config{Tree: testHost.Tree, Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-fails"))}, err: "the build root did not start: no room for a container"},
+		{name: "nspawn hangs", only: SandboxNspawn, ctx: soon, cfg: Config{Tree: testHost.Tree, Runner: "org.osbuild.linux", Nspawn: as(t, filepath.Join(dir, "nspawn-hangs"))}, err: "deadline exceeded"},
+		{name: "cancelled before", ctx: func() context.Context { return cancelled }, cfg: Config{Tree: testHost.Tree, Runner: "org.osbuild.linux"}, err: "context canceled"},
 		{name: "the runner fails", cfg: Config{Tree: linkerTree, Runner: "org.osbuild.debian12"}, err: "ldconfig: exit status 65: the linker is not happy"},
 		{name: "the runner hangs", ctx: soon, cfg: Config{Tree: hangingTree, Runner: "org.osbuild.debian12"}, err: "deadline exceeded"},
-		{name: "no place for /var", cfg: Config{Tree: "/", Runner: "org.osbuild.linux", Var: "/dev/null/x"}, err: "making /var of a build root"},
+		{name: "no place for /var", cfg: Config{Tree: testHost.Tree, Runner: "org.osbuild.linux", Var: "/dev/null/x"}, err: "/var of a build root cannot be in /dev/null/x"},
 	} {
 		if c.only != "" && c.only != sandbox {
 			continue
@@ -314,7 +313,7 @@ func hold() {
 	s, err := NewSpace()
 	if err == nil {
 		var b *BuildRoot
-		b, err = Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: runners.Host("/"), Work: work, Var: vardir})
+		b, err = Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: testHost.Runner, Work: work, Var: vardir})
 		if err == nil {
 			_, err = b.Run(context.Background(), Job{Argv: []string{"/bin/sh", "-c", "sleep 1000 & sleep 1000"}, Line: nil, Limit: time.Hour,
 				Mounts: []Mount{{Path: tellWhenRunning(b), Target: "/run/osbuild/x"}}})
@@ -397,7 +396,7 @@ func testKilledHost(t *testing.T, sandbox string, stopped bool) {
 		t.Errorf("nothing is left to sweep: %v", err)
 	}
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: work, Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: work, Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,20 +72,18 @@ func interpreters(t *testing.T, tree string) []string {
 	return out
 }
 
-// realTrees are those of this machine: the host's, and one that OSBUILD_STAR_TEST_TREE
-// names, as `make test-build-env` does.
-func realTrees(t *testing.T) []string {
-	t.Helper()
-	out := []string{"/"}
-	if p := os.Getenv("OSBUILD_STAR_TEST_TREE"); p != "" {
-		out = append(out, p)
+// realTrees are the host's, and that of the build environment in its place, which
+// `make test-build-env` builds of packages.
+func realTrees() []string {
+	if testHost.Real() {
+		return []string{"/"}
 	}
-	return out
+	return []string{"/", testHost.Tree}
 }
 
 func TestTreeWithoutInterpreters(t *testing.T) {
 	s := newSpace(t)
-	for _, tree := range realTrees(t) {
+	for _, tree := range realTrees() {
 		t.Run("tree "+tree, func(t *testing.T) {
 			at := viewOf(t, s, tree)
 			runner := ""

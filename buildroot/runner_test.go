@@ -37,7 +37,7 @@ func ownRunner(t *testing.T, text string) string {
 
 func TestOwnRunner(t *testing.T) {
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "my-runner", Work: t.TempDir(), Var: t.TempDir(), Program: ownRunner(t, `#!/bin/sh
+	b, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "my-runner", Work: t.TempDir(), Var: t.TempDir(), Program: ownRunner(t, `#!/bin/sh
 echo "$(cat /etc/mine 2>/dev/null)+" > /etc/mine
 mkdir -p /var/lib/mine
 export STARTED_BY="$0"
@@ -85,7 +85,7 @@ func TestOwnRunnerFails(t *testing.T) {
 		{"something stays behind", "#!/bin/sh\nsetsid sleep 20 &\nexit 4\n", "preparing the build root: runner my-runner: exit status 4", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "my-runner", Program: ownRunner(t, c.text), Work: t.TempDir(), Var: t.TempDir()})
+			_, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "my-runner", Program: ownRunner(t, c.text), Work: t.TempDir(), Var: t.TempDir()})
 			if err == nil || err.Error() != c.err {
 				t.Fatalf("%v\nwant %s", err, c.err)
 			}

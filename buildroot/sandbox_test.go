@@ -359,7 +359,7 @@ func keep() {
 			return err
 		}
 		defer s.Close()
-		b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: os.Args[1], Var: os.Args[2], Sandbox: os.Args[3]})
+		b, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: os.Args[1], Var: os.Args[2], Sandbox: os.Args[3]})
 		if err != nil {
 			return err
 		}
@@ -397,7 +397,7 @@ func seat() {
 			return err
 		}
 		defer s.Close()
-		b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: os.Args[1], Var: os.Args[2], Sandbox: os.Args[3]})
+		b, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: os.Args[1], Var: os.Args[2], Sandbox: os.Args[3]})
 		if err != nil {
 			return err
 		}

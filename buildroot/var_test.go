@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/osbuild-star/osbuild-star/runners"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,7 +61,7 @@ func TestVarInMemory(t *testing.T) {
 	}
 	// Open asks it, and leaves nothing.
 	if err := CheckVar("/dev/shm"); err != nil {
-		_, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: "org.osbuild.linux", Work: t.TempDir(), Var: "/dev/shm"})
+		_, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: "/dev/shm"})
 		var ve *VarError
 		if !errors.As(err, &ve) {
 			t.Errorf("in /dev/shm: %v", err)
@@ -107,7 +106,7 @@ func TestVarIsOnDisk(t *testing.T) {
 		t.Skipf("needs %d GiB below %s (%v)", 2*size>>30, vardir, err)
 	}
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Space: s, Tree: "/", Runner: runners.Host("/"), Work: t.TempDir(), Var: vardir})
+	b, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: testHost.Runner, Work: t.TempDir(), Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}

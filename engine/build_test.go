@@ -38,7 +38,7 @@ func TestSecondBuildRunsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	work := filepath.Join(t.TempDir(), "never made")
-	e2 := New(Config{Store: again, Work: work, Fetch: func(context.Context, *manifest.Manifest, []string, *monitor.Span) error {
+	e2 := New(Config{Host: testHost, Store: again, Work: work, Fetch: func(context.Context, *manifest.Manifest, []string, *monitor.Span) error {
 		t.Error("something was fetched")
 		return nil
 	}})
@@ -117,7 +117,9 @@ func TestWhatIsBuiltAgain(t *testing.T) {
 		{"the line of a rule file", func(m *manifest.Manifest) {
 			m.Pipelines[2].Stages[1].Origin = manifest.Origin{File: "BUILD.star", Line: 7}
 		}, []string{}},
-		{"the runner's other name", func(m *manifest.Manifest) { m.Pipelines[2].Build.Runner = "linux" }, []string{}},
+		{"the runner's other name", func(m *manifest.Manifest) {
+			m.Pipelines[2].Build.Runner = strings.TrimPrefix(m.Pipelines[2].Build.Runner, runners.Prefix)
+		}, []string{}},
 		{"where /var is", func(m *manifest.Manifest) { m.Pipelines[2].Build.Var = "/elsewhere" }, []string{}},
 		{"the last option", func(m *manifest.Manifest) { m.Pipelines[2].Stages[6] = note("end", "2") }, image(6)},
 		{"an option in the middle", func(m *manifest.Manifest) { m.Pipelines[2].Stages[1] = note("b", "2") }, image(1)},
@@ -167,7 +169,7 @@ func TestRunnerRevision(t *testing.T) {
 	e := newEngine(t, newStore(t))
 	m := plan1(pipe("p", note("a", "1")))
 	mustBuild(t, e, m, "p")
-	r, err := runners.Lookup("org.osbuild.linux")
+	r, err := runners.Lookup(m.Pipelines[0].Build.Runner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +363,7 @@ func TestMetadataOfStages(t *testing.T) {
 
 // What cannot be planned is told before anything runs.
 func TestBadPlans(t *testing.T) {
-	e := New(Config{Store: newStore(t)})
+	e := New(Config{Host: testHost, Store: newStore(t)})
 	for _, c := range []struct {
 		name string
 		m    *manifest.Manifest

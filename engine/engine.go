@@ -30,6 +30,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/libdir"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
+	"github.com/osbuild-star/osbuild-star/runners"
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
@@ -50,6 +51,10 @@ type Config struct {
 	// Programs says which executables run what osbuild-star has no part of its own for.
 	Programs Programs
 
+	// Host stands for the tree of the host where that is the build root; zero is this
+	// machine's.
+	Host Host
+
 	// Fetch brings the source items of these checksums into the store. A build
 	// calls it once, with all that the steps that have to run need.
 	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span) error
@@ -60,6 +65,12 @@ type Config struct {
 
 // Sandboxes are the values of Config.Sandbox: auto, and what it chooses from.
 func Sandboxes() []string { return buildroot.Sandboxes() }
+
+// Host is a tree in place of the host's, and the runner that belongs to it.
+type Host struct {
+	Tree   string // a directory, "/" for this machine's
+	Runner string // full name
+}
 
 // Engine runs manifests. It can be used from several goroutines, one Build at a
 // time.
@@ -82,6 +93,9 @@ type Engine struct {
 // New makes an engine. It does nothing to the system yet: what is needed for
 // running stages is made when the first one has to run.
 func New(cfg Config) *Engine {
+	if cfg.Host.Tree == "" {
+		cfg.Host = Host{Tree: "/", Runner: runners.Host("/")}
+	}
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
@@ -347,7 +361,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 	if err != nil {
 		return nil, err
 	}
-	at := "/"
+	at := e.cfg.Host.Tree
 	if tree != nil {
 		at = fmt.Sprintf("%s/tree-%d", e.work.Path, e.number())
 		if err := os.Mkdir(at, 0o755); err != nil {

@@ -398,7 +398,7 @@ func TestPreflight(t *testing.T) {
 		t.Errorf("missing: %v", got)
 	}
 	want := []string{}
-	if !hostHas("qemu-img") {
+	if !hostHas("/", "qemu-img") {
 		want = append(want, "qemu-img in qemu-utils")
 	}
 	if diff := cmp.Diff(want, missing("r")); diff != "" {

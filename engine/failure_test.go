@@ -227,7 +227,7 @@ func hold(args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	e := New(Config{Store: st, Work: args[1], Var: args[2]})
+	e := New(Config{Host: testHost, Store: st, Work: args[1], Var: args[2]})
 	m := holdPlan()
 	if len(args) > 3 {
 		m = manyPlan()

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 	}
 	out := map[string]*plan{}
 	for _, p := range m.Pipelines {
-		pl := &plan{p: p, ids: ids, runner: runners.Host("/")}
+		pl := &plan{p: p, ids: ids, runner: e.cfg.Host.Runner}
 		if p.Build != nil && p.Build.Pipeline != "" {
 			b := out[p.Build.Pipeline]
 			if b == nil {
@@ -72,7 +73,7 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 				pl.runner = runners.FullName(pl.runner)
 			}
 		}
-		if err := pl.makeKeys(e.cfg.Programs, out); err != nil {
+		if err := pl.makeKeys(e.cfg, out); err != nil {
 			return nil, err
 		}
 		out[p.Name] = pl
@@ -80,24 +81,24 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 	return out, nil
 }
 
-func (pl *plan) makeKeys(programs Programs, all map[string]*plan) (err error) {
+func (pl *plan) makeKeys(cfg Config, all map[string]*plan) (err error) {
 	if pl.custom != "" {
 		pl.setup = runner{custom: pl.custom}
-	} else if pl.setup, err = programs.runner(pl.runner); err != nil {
+	} else if pl.setup, err = cfg.Programs.runner(pl.runner); err != nil {
 		return fmt.Errorf("pipeline %q: %w", pl.p.Name, err)
 	}
 	arch := pl.p.Arch
 	if arch == "" {
 		arch = HostArch()
 	}
-	build := "host " + hostIdentity()
+	build := "host " + hostIdentity(cfg.Host.Tree)
 	if pl.build != nil {
 		build = pl.build.key
 	}
 	prev := ""
 	inPlace := false
 	for i, s := range pl.p.Stages {
-		prog, err := programs.stage(s)
+		prog, err := cfg.Programs.stage(s)
 		if err != nil {
 			return fmt.Errorf("pipeline %q: %w", pl.p.Name, err)
 		}
@@ -123,7 +124,7 @@ func (pl *plan) makeKeys(programs Programs, all map[string]*plan) (err error) {
 		}
 		pl.inputs = append(pl.inputs, reads)
 		slices.Sort(inputKeys)
-		if prev, err = pl.stageKey(programs, i, build, arch, inputKeys, prev); err != nil {
+		if prev, err = pl.stageKey(cfg.Programs, i, build, arch, inputKeys, prev); err != nil {
 			return fmt.Errorf("pipeline %q: stage %s: %w", pl.p.Name, s.Type, err)
 		}
 		now := prog.inPlace(s.Type) || len(s.Devices) > 0
@@ -172,12 +173,12 @@ func digest(parts ...any) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// hostIdentity stands for the host's tree when it is the build root: what system
-// it is, not each of its files.
-func hostIdentity() string {
-	b, err := os.ReadFile("/etc/os-release")
+// hostIdentity stands for the host's tree, at root, when it is the build root: what
+// system it is, not each of its files.
+func hostIdentity(root string) string {
+	b, err := os.ReadFile(filepath.Join(root, "etc/os-release"))
 	if err != nil {
-		return runners.Host("/")
+		return runners.Host(root)
 	}
 	h := sha256.Sum256(b)
 	return hex.EncodeToString(h[:8])

@@ -19,6 +19,7 @@ import (
 
 	"github.com/osbuild-star/osbuild-star/agent"
 	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/internal/testenv"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
@@ -26,15 +27,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// testHost is what tests use as the host's tree.
+var testHost Host
+
 // The test program is the agent too, so that its stages run in build roots.
 func TestMain(m *testing.M) {
 	switch {
 	case agent.Is(os.Args):
 		os.Exit(agent.Main(os.Args))
-	case os.Args[0] == "engine-holder":
-		os.Exit(hold(os.Args[1:]))
 	case libdirPrograms[filepath.Base(os.Args[0])] != nil:
 		os.Exit(libdirMain())
+	}
+	h, err := testenv.Setup()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	testHost = Host{Tree: h.Tree, Runner: h.Runner}
+	if os.Args[0] == "engine-holder" {
+		os.Exit(hold(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
@@ -231,9 +242,14 @@ func loopback(opts string) *manifest.Device {
 	return &manifest.Device{Type: "org.osbuild.loopback", Options: options(opts)}
 }
 
-// pipe is a pipeline that is built on the host, by the runner that does least.
+// pipe is a pipeline that is built on the host, by the runner that does least; where a
+// build environment stands for the host, by that one's.
 func pipe(name string, s ...*manifest.Stage) *manifest.Pipeline {
-	return &manifest.Pipeline{Name: name, Build: &manifest.BuildRoot{Runner: "org.osbuild.linux"}, Stages: s}
+	runner := "org.osbuild.linux"
+	if testHost.Tree != "/" {
+		runner = testHost.Runner
+	}
+	return &manifest.Pipeline{Name: name, Build: &manifest.BuildRoot{Runner: runner}, Stages: s}
 }
 
 func plan1(p ...*manifest.Pipeline) *manifest.Manifest { return &manifest.Manifest{Pipelines: p} }
@@ -270,7 +286,7 @@ func newStore(t testing.TB) *store.Store {
 func newEngine(t testing.TB, s *store.Store, change ...func(*Config)) *Engine {
 	t.Helper()
 	needRoot(t)
-	cfg := Config{Store: s, Jobs: 2, Work: t.TempDir(), Var: t.TempDir(), Limit: time.Minute}
+	cfg := Config{Store: s, Jobs: 2, Work: t.TempDir(), Var: t.TempDir(), Limit: time.Minute, Host: testHost}
 	for _, f := range change {
 		f(&cfg)
 	}

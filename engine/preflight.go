@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -112,7 +113,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 					return nil, err
 				}
 				for _, m := range modules {
-					if tool := interpreter(m); tool != "" && !hostHas(tool) {
+					if tool := interpreter(m); tool != "" && !hostHas("/", tool) {
 						add(Missing{What: tool, Why: fmt.Sprintf("to run %s, a service of %s", m.Path, s.Type), Package: cmp.Or(packageOf[path.Base(tool)], path.Base(tool))})
 					}
 				}
@@ -120,7 +121,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 		}
 	}
 	for tool, stage := range hostTools {
-		if !hostHas(tool) {
+		if !hostHas(e.cfg.Host.Tree, tool) {
 			first, _, _ := strings.Cut(tool, "|")
 			pkg := cmp.Or(packageOf[first], path.Base(first))
 			add(Missing{What: strings.ReplaceAll(tool, "|", " or "), Why: "the host is the build root of " + stage, Package: pkg})
@@ -163,17 +164,17 @@ func (p program) tools(s *manifest.Stage) []string {
 	return p.native.Tools
 }
 
-// hostHas looks where programs of a build root are looked for. Names with
+// hostHas looks, in the tree at root, where programs of a build root are looked for. Names with
 // alternatives, "grub2-mkimage|grub-mkimage", are there when one is.
-func hostHas(tool string) bool {
+func hostHas(root, tool string) bool {
 	for name := range strings.SplitSeq(tool, "|") {
 		for _, dir := range []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
-			if st, err := os.Stat(dir + "/" + name); err == nil && !st.IsDir() {
+			if st, err := os.Stat(filepath.Join(root, dir, name)); err == nil && !st.IsDir() {
 				return true
 			}
 		}
 		if strings.HasPrefix(name, "/") {
-			if _, err := os.Stat(name); err == nil {
+			if _, err := os.Stat(filepath.Join(root, name)); err == nil {
 				return true
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/osbuild-star/osbuild-star/agent"
+	"github.com/osbuild-star/osbuild-star/engine"
+	"github.com/osbuild-star/osbuild-star/internal/testenv"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +27,12 @@ func TestMain(m *testing.M) {
 	if agent.Is(os.Args) {
 		os.Exit(agent.Main(os.Args))
 	}
+	h, err := testenv.Setup()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	host = engine.Host{Tree: h.Tree, Runner: h.Runner}
 	testscript.Main(m, map[string]func(){
 		"osbuild-star": func() { os.Exit(Main()) },
 		"in-tmpfs":     func() { os.Exit(inTmpfs(os.Args[1:])) },
@@ -94,6 +102,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("OSBUILD_STAR_STORE", filepath.Join(env.WorkDir, "store"))
 			env.Setenv("NO_COLOR", "1")
+			env.Vars = append(env.Vars, testenv.Env()...)
 			env.Setenv("TMPDIR", filepath.Join(env.WorkDir, "tmp"))
 			for _, d := range []string{filepath.Join(env.WorkDir, "var"), filepath.Join(env.WorkDir, "tmp")} {
 				if err := os.Mkdir(d, 0o777); err != nil {

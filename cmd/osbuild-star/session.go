@@ -26,6 +26,9 @@ import (
 // lockName is the file with what names resolved to, in the root of the workspace.
 const lockName = "osbuild-star.lock"
 
+// host stands for this machine as build root: of tests; zero is the machine itself.
+var host engine.Host
+
 type session struct {
 	a       *app
 	ws      *rulefile.Workspace
@@ -264,6 +267,7 @@ func (s *session) engine() (*engine.Engine, error) {
 		return nil, err
 	}
 	s.eng = engine.New(engine.Config{
+		Host:  host,
 		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Sandbox: s.a.sandbox, Monitor: s.monitor, Limit: s.a.limit,
 		Programs: s.a.programs(), Fetch: s.fetch,
 		Target: func(p string) string { return s.targets[p] },

@@ -60,11 +60,12 @@ var allowed = map[string][]string{
 	"monitor":          {},
 	"internal/scratch": {},
 	"internal/arch":    {},
+	"internal/testenv": {"internal/scratch", "manifest", "runners"},
 	"internal/mutant":  {},
 }
 
 // testOnly are packages that only tests import.
-var testOnly = []string{"stages/deb/debtest"}
+var testOnly = []string{"internal/testenv", "stages/deb/debtest"}
 
 // external says which modules a package, and all that it imports, may reach beyond
 // those of everybody, which are golang.org/x/{sys,sync}. The agent needs them
@@ -74,6 +75,7 @@ var external = map[string][]string{
 	"stages":             {"github.com/klauspost/compress"},
 	"stages/deb":         {"github.com/klauspost/compress"},
 	"stages/deb/debtest": {"github.com/klauspost/compress"},
+	"internal/testenv":   {"github.com/klauspost/compress"},
 	"manifest":           {"github.com/klauspost/compress"},
 	"libdir":             {"github.com/klauspost/compress"},
 	"sources":            {"github.com/klauspost/compress"},
