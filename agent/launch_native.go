@@ -64,8 +64,10 @@ func enterSandbox(c *wire.Sandbox) error {
 	if err := enterRoot(c.Root); err != nil {
 		return err
 	}
-	if err := loopbackUp(); err != nil {
-		return fmt.Errorf("setting up the loopback interface: %w", err)
+	if !c.Network {
+		if err := loopbackUp(); err != nil {
+			return fmt.Errorf("setting up the loopback interface: %w", err)
+		}
 	}
 	if err := unix.Sethostname([]byte("osbuild")); err != nil {
 		return fmt.Errorf("setting the host name: %w", err)

@@ -95,6 +95,11 @@ func takeFiles(p *wire.Program, files []*os.File) error {
 			return err
 		}
 	}
+	if p.Stderr > 0 && p.Stderr < len(files) {
+		if err := unix.Dup2(int(files[p.Stderr].Fd()), 2); err != nil {
+			return err
+		}
+	}
 	if p.Stdin > 0 && p.Stdin < len(files) {
 		return unix.Dup2(int(files[p.Stdin].Fd()), 0)
 	}
@@ -127,13 +132,12 @@ func arrangeEarly() error {
 
 // arrange makes the stage's own view of the build root.
 func arrange(p *wire.Program, files []*os.File) error {
-	for _, a := range p.Attach {
-		if a.File < 0 || a.File >= len(files) {
-			return fmt.Errorf("attaching %s: there is no such file", a.Target)
-		}
-		if err := attach(a, files[a.File]); err != nil {
-			return err
-		}
+	// What goes into /etc and /var comes after the views of them, which would hide it.
+	later := func(a wire.Attach) bool {
+		return strings.HasPrefix(a.Target, "/etc/") || strings.HasPrefix(a.Target, "/var/")
+	}
+	if err := attachAll(p, files, func(a wire.Attach) bool { return !later(a) }); err != nil {
+		return err
 	}
 	// What the runner prepared lies under the stage's own view of /etc and /var.
 	if err := view("/etc", runDir+"/.etc"); err != nil {
@@ -148,11 +152,30 @@ func arrange(p *wire.Program, files []*os.File) error {
 		}
 		os.Remove(varDir)
 	}
+	if err := attachAll(p, files, later); err != nil {
+		return err
+	}
 	if p.Native != "" {
 		if s := stages.Lookup(p.Native); s != nil && s.Chroot {
 			if err := bindIntoTree(); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// attachAll attaches those of a program's mounts that are wanted.
+func attachAll(p *wire.Program, files []*os.File, wanted func(wire.Attach) bool) error {
+	for _, a := range p.Attach {
+		if !wanted(a) {
+			continue
+		}
+		if a.File < 0 || a.File >= len(files) {
+			return fmt.Errorf("attaching %s: there is no such file", a.Target)
+		}
+		if err := attach(a, files[a.File]); err != nil {
+			return err
 		}
 	}
 	return nil

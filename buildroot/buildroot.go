@@ -62,6 +62,7 @@ type Config struct {
 	Agent  string // the program to run as agent; "" is this program
 	Nspawn string // the program of the nspawn sandbox; "" finds it
 
+	Network bool   // programs have the host's network; for no stage
 	Sandbox string // one of Sandboxes; "" is auto
 	BPF     bool   // limit devices by a BPF program, also where cgroup v1 could do it
 }

@@ -57,7 +57,7 @@ func nativeCommand(b *BuildRoot) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("binding the agent: %w", err)
 	}
 	arg, err := json.Marshal(wire.Sandbox{
-		Root: b.dir, Agent: insideAgent, Cgroups: b.cg.join,
+		Root: b.dir, Agent: insideAgent, Cgroups: b.cg.join, Network: b.cfg.Network,
 		Caps: slices.Concat(nspawnCapabilities, containerCapabilities),
 	})
 	if err != nil {
@@ -65,10 +65,11 @@ func nativeCommand(b *BuildRoot) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(at, "sandbox", string(arg))
 	cmd.Env = []string{}
-	// A session of its own: nothing inside has the caller's terminal.
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET,
-		Setsid:     true,
+	namespaces := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+	if !b.cfg.Network {
+		namespaces |= unix.CLONE_NEWNET
 	}
+	// A session of its own: nothing inside has the caller's terminal.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Setsid: true}
 	return cmd, nil
 }

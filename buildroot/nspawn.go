@@ -42,10 +42,13 @@ func nspawnCommand(b *BuildRoot) (*exec.Cmd, error) {
 	args = append(args, "--", program, "--quiet", "--directory="+b.dir,
 		fmt.Sprintf("--machine=osbuild-star-%d-%s", os.Getpid(), b.name),
 		"--hostname=osbuild", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
-		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--private-network",
+		"--resolv-conf=off", "--timezone=off", "--link-journal=no",
 		"--suppress-sync=yes", "--capability="+capList(containerCapabilities),
-		"--bind-ro="+escapeBind(b.cfg.Agent)+":"+insideAgent,
-		insideAgent)
+		"--bind-ro="+escapeBind(b.cfg.Agent)+":"+insideAgent)
+	if !b.cfg.Network {
+		args = append(args, "--private-network")
+	}
+	args = append(args, insideAgent)
 	cmd := exec.Command(b.cfg.Agent, args...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_LOG_LEVEL=warning", "SYSTEMD_NSPAWN_LOCK=0", "LC_ALL=C"}
 	// A group of its own: Ctrl-C at the terminal is for this process, which ends

@@ -46,12 +46,13 @@ type Job struct {
 	// called then. With Terminal they are a terminal, which becomes its own.
 	Stdin, Stdout *os.File
 	Terminal      bool
+	Stderr        *os.File // with Stdin: for standard error; nil is Stdout
 }
 
 // Mount shows Path, a directory or a file in the Space, at Target.
 type Mount struct {
 	Path     string
-	Target   string // below /run/osbuild or /dev
+	Target   string // below /run/osbuild or /dev; another place only for programs that are no stages
 	Readonly bool
 	Device   [2]uint32 // major and minor of a block device, which becomes usable
 }
@@ -187,6 +188,14 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 			return nil, err
 		}
 		files = append(files, in)
+		if j.Stderr != nil {
+			p.Stderr = len(files)
+			errs, err := dup(j.Stderr)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, errs)
+		}
 		close(copied)
 	} else {
 		r, w, err := os.Pipe()

@@ -317,6 +317,9 @@ func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *s
 	if tree != nil {
 		key += tree.Key
 	}
+	if pl.network {
+		key += "\x00network"
+	}
 	e.mu.Lock()
 	r := e.roots[key]
 	var dead *root
@@ -377,7 +380,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 	}
 	// The context bounds the start only.
 	br, err := buildroot.Open(ctx, buildroot.Config{
-		Space: e.space, Tree: at, Runner: runner, Program: program, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
+		Space: e.space, Tree: at, Runner: runner, Program: program, Network: pl.network, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
 		Sandbox: e.cfg.Sandbox,
 	})
 	if err != nil && tree != nil {

@@ -33,17 +33,18 @@ type step struct {
 
 // plan is a pipeline with its keys.
 type plan struct {
-	p      *manifest.Pipeline
-	ids    *manifest.IDs
-	runner string    // full name, of the build root that its stages run in
-	custom string    // "sha256:…" of a runner of the user's own, "" for one with a name
-	setup  runner    // what prepares the build root
-	build  *plan     // nil: the host
-	vardir string    // that backs /var of the build root, "" is the engine's; in no key
-	progs  []program // per stage
-	steps  []step
-	inputs []map[string][]*plan // per stage: by input name, the pipelines it reads
-	key    string               // of the last step
+	p       *manifest.Pipeline
+	ids     *manifest.IDs
+	runner  string    // full name, of the build root that its stages run in
+	custom  string    // "sha256:…" of a runner of the user's own, "" for one with a name
+	setup   runner    // what prepares the build root
+	build   *plan     // nil: the host
+	network bool      // programs have the host's: of no pipeline, see [Engine.Run]
+	vardir  string    // that backs /var of the build root, "" is the engine's; in no key
+	progs   []program // per stage
+	steps   []step
+	inputs  []map[string][]*plan // per stage: by input name, the pipelines it reads
+	key     string               // of the last step
 }
 
 // plans makes the plans of all pipelines, by name.

@@ -8,4 +8,5 @@ type Sandbox struct {
 	Agent   string   `json:"agent"`   // the agent, as it is seen inside
 	Cgroups []string `json:"cgroups"` // directories of the groups to join first
 	Caps    []string `json:"caps"`    // kept, as far as the caller has them
+	Network bool     `json:"network"` // it is in the host's network, which is left as it is
 }

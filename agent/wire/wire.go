@@ -56,6 +56,7 @@ type Program struct {
 	Attach []Attach `json:"attach,omitempty"`
 	Log    int      `json:"log"` // index of the file that takes its output
 	Stdin  int      `json:"stdin,omitempty"`
+	Stderr int      `json:"stderr,omitempty"` // index of the file for standard error; 0: the log
 }
 
 // Attach puts the detached mount File at Target, below /run/osbuild or /dev.

@@ -229,6 +229,10 @@ func (s *session) resolveWith(ctx context.Context, reqs []*manifest.PackageReque
 		if err := s.watch("build"); err != nil {
 			return nil, err
 		}
+		var err error
+		if r.Run, err = s.aptRunner(); err != nil {
+			return nil, err
+		}
 		span := s.span.Start(monitor.Event{Category: monitor.CatResolve, Name: "resolve packages"})
 		r.Span = span
 		out, err := r.Resolve(ctx, reqs)

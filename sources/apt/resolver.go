@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -44,11 +45,24 @@ type Resolver struct {
 	// on top of one fits what it was. nil knows nothing.
 	Known func(*manifest.PackageRequest) ([]manifest.Package, bool)
 
+	// Run starts a program of apt and waits for it; nil starts it on this machine. It
+	// fails with fs.ErrNotExist or exec.ErrNotFound when there is no such program.
+	Run func(ctx context.Context, p Program) error
+
 	hostOnce    sync.Once
 	hostEntries []hostEntry
 	roots       map[string]*root
 	answers     map[string]*answer
 	places      map[placeKey]Place
+}
+
+// Program is a program that resolving needs.
+type Program struct {
+	Argv           []string
+	Env            []string // beyond what programs have
+	Stdout, Stderr io.Writer
+	Dirs           []string // directories that it works in, absolute
+	Reads          []string // files and directories that it reads, absolute; they need not exist
 }
 
 // Place is where an archive stands in a repository.

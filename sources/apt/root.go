@@ -39,8 +39,10 @@ type root struct {
 	lock    *os.File
 	keys    *scratch.Dir // where the keyrings are, if not in dir
 	updated bool
-	names   *names   // of all indexes, read once
-	targets []target // the indexes, in the order of repos
+	start   func(context.Context, Program) error // nil: on this machine
+	reads   []string                             // files of this machine that apt reads
+	names   *names                               // of all indexes, read once
+	targets []target                             // the indexes, in the order of repos
 }
 
 // rootRepo is a repository with all that its request leaves open.
@@ -62,7 +64,7 @@ type target struct {
 
 // rootFor returns the private root of a request.
 func (r *Resolver) rootFor(req *manifest.PackageRequest) (*root, error) {
-	rt := &root{}
+	rt := &root{start: r.Run}
 	var err error
 	if rt.arch, err = DebArch(req.Arch); err != nil {
 		return nil, err
@@ -197,8 +199,20 @@ func (rt *root) write(host aptconf.Config) error {
 	}
 	set := func(name, value string) { fmt.Fprintf(&conf, "%s %s;\n", name, aptconf.Quote(value)) }
 	set("Acquire::Retries", "2")
+	rt.reads = []string{"/etc/apt/auth.conf", "/etc/apt/auth.conf.d"}
+	for _, r := range rt.repos {
+		if at, ok := strings.CutPrefix(r.mirror, "file://"); ok {
+			rt.reads = append(rt.reads, unescape(at))
+		}
+	}
 	for _, o := range host.Below("Acquire::http", "Acquire::https", "Acquire::Retries", "Acquire::ForceIPv4", "Acquire::ForceIPv6",
 		"Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::Max-ValidTime", "Acquire::Min-ValidTime") {
+		if rt.start != nil && filepath.IsAbs(o.Value) { // a certificate, a key, a program
+			if real, err := filepath.EvalSymlinks(o.Value); err == nil {
+				o.Value = real
+				rt.reads = append(rt.reads, real)
+			}
+		}
 		set(o.Name, o.Value)
 	}
 	set("Dir", rt.dir+"/")
@@ -210,7 +224,11 @@ func (rt *root) write(host aptconf.Config) error {
 	set("Dir::Log", "log")
 	set("APT::Architecture", rt.arch)
 	fmt.Fprintf(&conf, "APT::Architectures { \"%s\"; };\n", strings.Join(append([]string{rt.arch}, rt.foreign...), `"; "`))
-	set("APT::Sandbox::User", sandboxUser(rt.dir))
+	user := sandboxUser(rt.dir)
+	if rt.start != nil {
+		user = "root" // it is in a sandbox, whose users are others
+	}
+	set("APT::Sandbox::User", user)
 	set("APT::Install-Suggests", "false")
 	set("APT::Update::Error-Mode", "any")
 	set("APT::Get::List-Cleanup", "true")
@@ -291,6 +309,33 @@ func replaceFile(name string, b []byte) error {
 // run starts one of apt's programs in the root. out gets its output, if not nil;
 // what is returned is that too, and what it says on standard error.
 func (rt *root) run(ctx context.Context, out io.Writer, argv ...string) (stdout, stderr string, err error) {
+	var o, e bytes.Buffer
+	var to io.Writer = &o
+	if out != nil {
+		to = out
+	}
+	if rt.start != nil {
+		err = rt.start(ctx, Program{
+			Argv: argv, Env: append(proxyEnv(os.Environ()), "APT_CONFIG="+rt.conf(), "LC_ALL=C"), Stdout: to, Stderr: &e,
+			Dirs: rt.dirs(), Reads: rt.reads,
+		})
+	} else {
+		err = rt.runHere(ctx, to, &e, argv)
+	}
+	if ctx.Err() != nil {
+		return "", "", context.Cause(ctx)
+	}
+	if errors.Is(err, exec.ErrNotFound) || rt.start == nil && errors.Is(err, fs.ErrNotExist) {
+		return "", "", &sources.Error{
+			Msg:  fmt.Sprintf("%s is not on this machine", filepath.Base(argv[0])),
+			Hint: "packages are resolved by apt: install it (package apt; Debian and Fedora have it), or use an osbuild-star.lock made on a machine that has it",
+		}
+	}
+	return o.String(), e.String(), err
+}
+
+// runHere starts a program on this machine.
+func (rt *root) runHere(ctx context.Context, stdout, stderr io.Writer, argv []string) error {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(cleanEnv(os.Environ()), "APT_CONFIG="+rt.conf(), "LC_ALL=C")
 	cmd.Dir = "/"
@@ -299,22 +344,24 @@ func (rt *root) run(ctx context.Context, out io.Writer, argv ...string) (stdout,
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
-	var o, e bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &o, &e
-	if out != nil {
-		cmd.Stdout = out
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	return cmd.Run()
+}
+
+// dirs are the directories that apt works in.
+func (rt *root) dirs() []string {
+	if rt.keys != nil {
+		return []string{rt.dir, rt.keys.Path}
 	}
-	err = cmd.Run()
-	if ctx.Err() != nil {
-		return "", "", context.Cause(ctx)
-	}
-	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return "", "", &sources.Error{
-			Msg:  fmt.Sprintf("%s is not on this machine", filepath.Base(argv[0])),
-			Hint: "packages are resolved by apt: install it (package apt; Debian and Fedora have it), or use an osbuild-star.lock made on a machine that has it",
-		}
-	}
-	return o.String(), e.String(), err
+	return []string{rt.dir}
+}
+
+// proxyEnv keeps of an environment what says how the network is reached.
+func proxyEnv(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(s string) bool {
+		name, _, _ := strings.Cut(strings.ToLower(s), "=")
+		return !slices.Contains([]string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}, name)
+	})
 }
 
 // cleanEnv drops what would lead apt elsewhere or change its language.
