@@ -81,7 +81,9 @@ func realTrees() []string {
 	return []string{"/", testHost.Tree}
 }
 
-func TestTreeWithoutInterpreters(t *testing.T) {
+func TestTreeWithoutInterpreters(t *testing.T) { eachSandbox(t, testTreeWithoutInterpreters) }
+
+func testTreeWithoutInterpreters(t *testing.T, sandbox string) {
 	s := newSpace(t)
 	for _, tree := range realTrees() {
 		t.Run("tree "+tree, func(t *testing.T) {
@@ -106,7 +108,7 @@ func TestTreeWithoutInterpreters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := Open(context.Background(), Config{Space: s, Tree: at, Runner: runner, Work: t.TempDir(), Var: t.TempDir()})
+			b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: at, Runner: runner, Work: t.TempDir(), Var: t.TempDir()})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -192,7 +194,9 @@ func runTLS(c *stages.Context) error {
 
 // Programs of the tree verify TLS by authorities that its packages or its administrator
 // have put below /usr, in a build root whose /etc is made by the runner alone.
-func TestVerifyTLS(t *testing.T) {
+func TestVerifyTLS(t *testing.T) { eachSandbox(t, testVerifyTLS) }
+
+func testVerifyTLS(t *testing.T, sandbox string) {
 	if runners.Host("/") != "org.osbuild.debian12" {
 		t.Skip("needs a host that is Debian 12")
 	}
@@ -229,7 +233,7 @@ func TestVerifyTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	verified := func(runner string) string {
-		b, err := Open(context.Background(), Config{Space: s, Tree: tree, Runner: runner, Work: t.TempDir(), Var: t.TempDir()})
+		b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: tree, Runner: runner, Work: t.TempDir(), Var: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)
 		}

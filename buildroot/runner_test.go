@@ -35,9 +35,11 @@ func ownRunner(t *testing.T, text string) string {
 	return p
 }
 
-func TestOwnRunner(t *testing.T) {
+func TestOwnRunner(t *testing.T) { eachSandbox(t, testOwnRunner) }
+
+func testOwnRunner(t *testing.T, sandbox string) {
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "my-runner", Work: t.TempDir(), Var: t.TempDir(), Program: ownRunner(t, `#!/bin/sh
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "my-runner", Work: t.TempDir(), Var: t.TempDir(), Program: ownRunner(t, `#!/bin/sh
 echo "$(cat /etc/mine 2>/dev/null)+" > /etc/mine
 mkdir -p /var/lib/mine
 export STARTED_BY="$0"
@@ -75,7 +77,9 @@ exit $(($? * 2))
 	}
 }
 
-func TestOwnRunnerFails(t *testing.T) {
+func TestOwnRunnerFails(t *testing.T) { eachSandbox(t, testOwnRunnerFails) }
+
+func testOwnRunnerFails(t *testing.T, sandbox string) {
 	s := newSpace(t)
 	for _, c := range []struct{ name, text, err, hint string }{
 		{"it fails", "#!/bin/sh\nfor i in 1 2 3 4 5 6; do echo line $i; done\nexit 3\n", "preparing the build root: runner my-runner: exit status 3: line 2; line 3; line 4; line 5; line 6", ""},
@@ -85,7 +89,7 @@ func TestOwnRunnerFails(t *testing.T) {
 		{"something stays behind", "#!/bin/sh\nsetsid sleep 20 &\nexit 4\n", "preparing the build root: runner my-runner: exit status 4", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: "my-runner", Program: ownRunner(t, c.text), Work: t.TempDir(), Var: t.TempDir()})
+			_, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "my-runner", Program: ownRunner(t, c.text), Work: t.TempDir(), Var: t.TempDir()})
 			if err == nil || err.Error() != c.err {
 				t.Fatalf("%v\nwant %s", err, c.err)
 			}

@@ -94,7 +94,9 @@ func shmem(t *testing.T) int64 {
 
 // Two gigabytes in /var/tmp take no memory: they are in the directory that the caller
 // has chosen, for this program alone, and gone when it ends.
-func TestVarIsOnDisk(t *testing.T) {
+func TestVarIsOnDisk(t *testing.T) { eachSandbox(t, testVarIsOnDisk) }
+
+func testVarIsOnDisk(t *testing.T, sandbox string) {
 	if testing.Short() {
 		t.Skip("writes 2 GiB")
 	}
@@ -106,7 +108,7 @@ func TestVarIsOnDisk(t *testing.T) {
 		t.Skipf("needs %d GiB below %s (%v)", 2*size>>30, vardir, err)
 	}
 	s := newSpace(t)
-	b, err := Open(context.Background(), Config{Space: s, Tree: testHost.Tree, Runner: testHost.Runner, Work: t.TempDir(), Var: vardir})
+	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: testHost.Runner, Work: t.TempDir(), Var: vardir})
 	if err != nil {
 		t.Fatal(err)
 	}

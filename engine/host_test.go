@@ -61,7 +61,13 @@ func TestHostTree(t *testing.T) {
 // A program that is no stage sees what the runner made, the host's network, and the
 // directories that it is given where they are on the host, also below /var and /etc.
 func TestRunProgram(t *testing.T) {
-	e := newEngine(t, newStore(t))
+	for _, name := range Sandboxes() {
+		t.Run(name, func(t *testing.T) { testRunProgram(t, name) })
+	}
+}
+
+func testRunProgram(t *testing.T, sandbox string) {
+	e := newEngine(t, newStore(t), func(c *Config) { c.Sandbox = sandbox })
 	if !e.CanRun() {
 		t.Fatal("programs cannot be run here")
 	}
