@@ -37,9 +37,10 @@ race-test:
 	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./hostapi
 
 # The tests that use the host as build root, in a build environment of Debian's packages
-# instead: OSBUILD_TEST_BUILD_ENV.
+# instead: OSBUILD_TEST_BUILD_ENV. The directory is on a disk, for /var, and has a short name,
+# for sockets.
 test-build-env: build
-	@set -e; d=$$(mktemp -d /var/tmp/osbuild-star-test-env.XXXXXX); trap 'chmod -R u+w "$$d"; rm -rf "$$d"' EXIT; \
+	@set -e; d=$$(mktemp -d /var/tmp/te.XXXX); chmod 755 "$$d"; trap 'chmod -R u+w "$$d"; rm -rf "$$d"' EXIT; \
 	bin/osbuild-star manifest //images:build_env > "$$d/env.json"; \
 	TMPDIR=$$d OSBUILD_TEST_BUILD_ENV=$$d/env.json $(GO) test -timeout 30m -count=1 -p 2 ./buildroot ./engine ./cmd/osbuild-star
 
