@@ -78,7 +78,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(e.cfg.Store.Dir, &st) == nil {
-		if free := int64(st.Bavail) * st.Bsize; free < diskNeeded {
+		if free := int64(st.Bavail) * int64(st.Bsize); free < diskNeeded {
 			add(Missing{
 				What: fmt.Sprintf("space in the store %s: %s are free", e.cfg.Store.Dir, monitor.Bytes(free)),
 				Why:  "a build needs about " + monitor.Bytes(diskNeeded), Hint: "free some, or use another place: --store DIR",
