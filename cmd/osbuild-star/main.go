@@ -1,8 +1,8 @@
 // Command osbuild-star builds operating system images from rule files.
 //
-// main.go starts it: as the agent of a build root when its name says so, and else
-// as the command, whose verbs are in files of their own. Everything that a person
-// sees is written by screen.go.
+// main.go starts it as the command, whose verbs are in files of their own; agent/start
+// did so before as the agent of a build root when its name says that. Everything that
+// a person sees is written by screen.go.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/osbuild-star/osbuild-star/agent"
+	_ "github.com/osbuild-star/osbuild-star/agent/start"
 )
 
 // version is set by the linker in releases.
@@ -23,12 +23,7 @@ var version = "0.1.0-dev"
 func main() { os.Exit(Main()) }
 
 // Main is main, for test scripts that run the command inside the test program.
-func Main() int {
-	if agent.Is(os.Args) {
-		return agent.Main(os.Args)
-	}
-	return run(os.Args[1:])
-}
+func Main() int { return run(os.Args[1:]) }
 
 // errInterrupted is why the context ends at Ctrl-C.
 var errInterrupted = errors.New("interrupted")

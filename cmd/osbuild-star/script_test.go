@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/osbuild-star/osbuild-star/agent"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/internal/testenv"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,12 +20,9 @@ import (
 
 var update = flag.Bool("update", false, "write the expected output in testdata/script anew")
 
-// TestMain is several programs, by its name: the agent of build roots, the command
-// itself, a helper that starts it in a full file system, and the tests.
+// TestMain is several programs, by its name: the agent of build roots (by agent/start), the
+// command itself, a helper that starts it in a full file system, and the tests.
 func TestMain(m *testing.M) {
-	if agent.Is(os.Args) {
-		os.Exit(agent.Main(os.Args))
-	}
 	h, err := testenv.Setup()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -21,7 +21,7 @@ const module = "github.com/osbuild-star/osbuild-star/"
 // import the right, never the other way. Tests may import more.
 var allowed = map[string][]string{
 	"cmd/osbuild-star": {
-		"agent", "builtins", "engine", "engine/vm", "internal/scratch", "libdir", "manifest", "monitor", "runners", "sources", "sources/apt", "sources/lock", "starlark", "stages", "store",
+		"agent/start", "builtins", "engine", "engine/vm", "internal/scratch", "libdir", "manifest", "monitor", "runners", "sources", "sources/apt", "sources/lock", "starlark", "stages", "store",
 	},
 
 	// The language: from rule files to a manifest.
@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	// What runs inside a build root.
 	"agent":              {"agent/seccomp", "agent/wire", "runners", "stages"},
 	"agent/seccomp":      {},
+	"agent/start":        {"agent"},
 	"agent/wire":         {},
 	"runners":            {},
 	"stages":             {"stages/deb"},
@@ -72,6 +73,7 @@ var testOnly = []string{"internal/testenv", "stages/deb/debtest"}
 // inside a build root: one more is code that runs there.
 var external = map[string][]string{
 	"agent":              {"github.com/klauspost/compress"},
+	"agent/start":        {"github.com/klauspost/compress"},
 	"stages":             {"github.com/klauspost/compress"},
 	"stages/deb":         {"github.com/klauspost/compress"},
 	"stages/deb/debtest": {"github.com/klauspost/compress"},
