@@ -4,10 +4,10 @@
 // A tour: [Main] is the loop that takes requests from the host on its standard
 // input. A Prepare request sets up the build root by its runner, once. A Run
 // request goes to one more copy of the program, which waits already in mount, pid,
-// ipc and uts namespaces of its own (worker.go): it lays a fresh view over what the
-// runner prepared, attaches the tree and what else the host sent, gives up the
-// privileges that the program does not need, and becomes the stage (stage.go). The
-// container stays warm, and a stage costs a few milliseconds.
+// ipc and uts namespaces of its own (worker.go), has laid a fresh view over what the
+// runner prepared, and has only the privileges that stages usually keep
+// (confine.go): it attaches the tree and what else the host sent, and becomes the
+// stage (stage.go). The container stays warm, and a stage costs a few milliseconds.
 //
 // The agent needs nothing of the tree that it is in: no shell, no library, no
 // /etc. It reaches the packages runners, stages and wire, and nothing else of
@@ -15,7 +15,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/runners"
@@ -47,8 +47,8 @@ func Main(args []string) int {
 	if len(args) > 1 && args[1] == "true" {
 		return 0 // what a runner of the user's own starts when the build root is prepared
 	}
-	if len(args) > 1 && args[1] == "stage" {
-		return stageMain()
+	if len(args) > 2 && args[1] == "stage" {
+		return stageMain(args[2])
 	}
 	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
@@ -63,8 +63,10 @@ type server struct {
 	wg   sync.WaitGroup
 
 	running map[uint64]context.CancelFunc
-	spare   *worker // waits for the next stage
-	closing bool
+	usual   privileges    // those that workers which wait have
+	spares  chan spare    // workers that wait; nil: not prepared
+	closing chan struct{} // closed when no more of them are needed
+	serial  atomic.Uint64
 }
 
 func serve() error {
@@ -81,11 +83,10 @@ func serve() error {
 		return err
 	}
 	null.Close()
-	s := &server{sock: sock, running: map[uint64]context.CancelFunc{}}
+	s := &server{sock: sock, running: map[uint64]context.CancelFunc{}, closing: make(chan struct{})}
 	if err := s.send(&wire.Answer{Ready: true}); err != nil {
 		return err
 	}
-	s.startSpare()
 	for {
 		var req wire.Request
 		files, err := wire.Receive(sock, &req)
@@ -146,9 +147,39 @@ func failed(id uint64, err error) *wire.Answer {
 }
 
 // prepare runs the runner of the build root in the container itself: what it makes
-// in /etc and /var is what every program finds there.
+// in /etc and /var is what every program finds there. Then the first workers are
+// started.
 func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.File) *wire.Answer {
 	defer wire.CloseAll(files)
+	if req.Workers == nil || len(files) == 0 || s.spares != nil {
+		return failed(req.ID, errors.New("a request to prepare without log or workers, or one more"))
+	}
+	if ans := s.startRunner(ctx, req, files); ans.Err != nil {
+		return ans
+	}
+	if err := s.prepareWorkers(req.Workers, files); err != nil {
+		return failed(req.ID, err)
+	}
+	return &wire.Answer{ID: req.ID}
+}
+
+// prepareWorkers has workers started that wait for programs.
+func (s *server) prepareWorkers(p *wire.Program, files []*os.File) error {
+	if err := attachAll(p, files); err != nil {
+		return err
+	}
+	var err error
+	if s.usual, err = privilegesOf(p); err != nil {
+		return err
+	}
+	s.spares = make(chan spare, 1)
+	s.wg.Add(1)
+	go s.startSpares()
+	return nil
+}
+
+// startRunner runs the runner.
+func (s *server) startRunner(ctx context.Context, req *wire.Request, files []*os.File) *wire.Answer {
 	if req.Program != nil {
 		return s.prepareBy(ctx, req, files)
 	}
@@ -156,14 +187,9 @@ func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.Fil
 	if err != nil {
 		return failed(req.ID, err)
 	}
-	var log bytes.Buffer
-	var out io.Writer = &log
-	if len(files) > 0 {
-		out = files[0]
-	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
-	if err := r.Prepare(ctx, runners.Root{Dir: "/", Arch: req.Arch, Log: out}); err != nil {
+	if err := r.Prepare(ctx, runners.Root{Dir: "/", Arch: req.Arch, Log: files[0]}); err != nil {
 		return failed(req.ID, fmt.Errorf("runner %s: %w", r.Name, err))
 	}
 	return &wire.Answer{ID: req.ID}
@@ -176,12 +202,7 @@ func (s *server) run(ctx context.Context, req *wire.Request, files []*os.File) *
 	if p == nil || p.Log < 0 || p.Log >= len(files) {
 		return failed(req.ID, errors.New("a run request without program or log"))
 	}
-	w, err := s.worker()
-	if err != nil {
-		return failed(req.ID, err)
-	}
-	ans := w.run(ctx, p, files)
-	s.startSpare()
+	ans := s.work(ctx, p, files)
 	ans.ID = req.ID
 	return ans
 }

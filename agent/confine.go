@@ -2,6 +2,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -24,70 +25,131 @@ var capabilities = map[string]uint{
 	"BLOCK_SUSPEND": 36, "AUDIT_READ": 37, "PERFMON": 38, "BPF": 39, "CHECKPOINT_RESTORE": 40,
 }
 
-// confine takes from every thread what the program is not to have.
-func confine(p *wire.Program) error {
-	if err := cutCaps(p.Caps); err != nil {
+// privileges are those that a program keeps.
+type privileges struct {
+	caps     uint64 // the set, as the kernel writes it
+	newPrivs bool   // a program may get more by the marks of a file
+}
+
+func privilegesOf(p *wire.Program) (privileges, error) {
+	out := privileges{newPrivs: p.NewPrivs}
+	for _, name := range p.Caps {
+		n, ok := capabilities[name]
+		if !ok {
+			return out, fmt.Errorf("unknown capability %q", name)
+		}
+		out.caps |= 1 << n
+	}
+	return out, nil
+}
+
+// takeOn cuts what the calling thread can hand on to those that it starts.
+func (p privileges) takeOn() error {
+	now, err := statusOf("/proc/thread-self/status")
+	if err != nil {
 		return err
 	}
-	if !p.NewPrivs {
-		if err := allThreads6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); err != nil {
+	for n := uint(0); n < 64; n++ {
+		if now.bounding&^p.caps&(1<<n) != 0 {
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0); err != nil {
+				return fmt.Errorf("dropping capability %d: %w", n, err)
+			}
+		}
+	}
+	if !p.newPrivs {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("no new privileges: %w", err)
 		}
 	}
 	return nil
 }
 
-// cutCaps cuts the capabilities of every thread to those named that the process has at
-// all: asking for one that is missing would fail, and a program that ignores the
-// failure keeps everything.
-func cutCaps(names []string) error {
-	var want uint64
-	for _, name := range names {
-		n, ok := capabilities[name]
-		if !ok {
-			return fmt.Errorf("unknown capability %q", name)
-		}
-		want |= 1 << n
-	}
-	bounding, last, err := boundingSet()
+// confine makes sure that the process has the privileges of the program and no
+// others, of those that it can have at all: asking for one that is missing would
+// fail, and a program that ignores the failure keeps everything. The thread that
+// started the process has seen to most of it; changing that of every thread of this
+// one is slow.
+func confine(p *wire.Program) error {
+	want, err := privilegesOf(p)
 	if err != nil {
 		return err
 	}
-	want &= bounding
-	for n := uint(0); n <= last; n++ {
-		if want&(1<<n) == 0 && bounding&(1<<n) != 0 {
+	now, err := statusOf("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	want.caps &= now.bounding
+	if now.bounding != want.caps {
+		return fmt.Errorf("the process could get more capabilities than it may: %x, not %x", now.bounding, want.caps)
+	}
+	if now.permitted != want.caps || now.effective != want.caps || now.inheritable|now.ambient != 0 {
+		if err := setCaps(want.caps); err != nil {
+			return err
+		}
+	}
+	if !now.noNewPrivs && !p.NewPrivs {
+		return errors.New("the process could get new privileges")
+	}
+	return nil
+}
+
+// cutCaps cuts the capabilities of every thread to those named that the process has at
+// all.
+func cutCaps(names []string) error {
+	want, err := privilegesOf(&wire.Program{Caps: names})
+	if err != nil {
+		return err
+	}
+	now, err := statusOf("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for n := uint(0); n < 64; n++ {
+		if now.bounding&^want.caps&(1<<n) != 0 {
 			if err := allThreads(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uintptr(n), 0); err != nil {
 				return fmt.Errorf("dropping capability %d: %w", n, err)
 			}
 		}
 	}
-	return setCaps(want)
+	return setCaps(want.caps & now.bounding)
 }
 
-func boundingSet() (set uint64, last uint, err error) {
-	b, err := os.ReadFile("/proc/self/status")
+// status is what the kernel says of the privileges of a thread.
+type status struct {
+	inheritable, permitted, effective, bounding, ambient uint64
+	noNewPrivs                                           bool
+}
+
+func statusOf(file string) (s status, err error) {
+	b, err := os.ReadFile(file)
 	if err != nil {
-		return 0, 0, err
+		return s, err
 	}
+	sets := map[string]*uint64{
+		"CapInh": &s.inheritable, "CapPrm": &s.permitted, "CapEff": &s.effective, "CapBnd": &s.bounding, "CapAmb": &s.ambient,
+	}
+	found := 0
 	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "CapBnd:"); ok {
-			set, err = strconv.ParseUint(strings.TrimSpace(v), 16, 64)
-			return set, 63, err
+		name, v, _ := strings.Cut(strings.TrimSpace(line), ":")
+		v = strings.TrimSpace(v)
+		if set := sets[name]; set != nil {
+			if *set, err = strconv.ParseUint(v, 16, 64); err != nil {
+				return s, fmt.Errorf("%s: %w", file, err)
+			}
+			found++
+		} else if name == "NoNewPrivs" {
+			s.noNewPrivs = v == "1"
+			found++
 		}
 	}
-	return 0, 0, fmt.Errorf("no CapBnd in /proc/self/status")
+	if found != len(sets)+1 {
+		return s, fmt.Errorf("%s does not tell all privileges", file)
+	}
+	return s, nil
 }
 
 func allThreads(trap, a, b, c uintptr) error {
 	_, _, errno := syscall.AllThreadsSyscall(trap, a, b, c)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-func allThreads6(trap, a, b, c, d, e, f uintptr) error {
-	_, _, errno := syscall.AllThreadsSyscall6(trap, a, b, c, d, e, f)
 	if errno != 0 {
 		return errno
 	}

@@ -30,13 +30,8 @@ func (s *server) prepareBy(ctx context.Context, req *wire.Request, files []*os.F
 	if len(p.Argv) == 0 || p.Log < 0 || p.Log >= len(files) {
 		return failed(req.ID, errors.New("a prepare request without runner or log"))
 	}
-	for _, a := range p.Attach {
-		if a.File < 0 || a.File >= len(files) {
-			return failed(req.ID, fmt.Errorf("attaching %s: there is no such file", a.Target))
-		}
-		if err := attach(a, files[a.File]); err != nil {
-			return failed(req.ID, err)
-		}
+	if err := attachAll(p, files); err != nil {
+		return failed(req.ID, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()

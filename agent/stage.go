@@ -28,18 +28,17 @@ const (
 	treeDir   = runDir + "/tree"
 	inputsDir = runDir + "/inputs"
 	mountsDir = runDir + "/mounts"
-	// The directory on disk that takes what a stage writes to /var.
-	varDir = runDir + "/.var"
 )
 
-func stageMain() int {
+// stageMain is a worker. The name is its own.
+func stageMain(name string) int {
 	runtime.LockOSThread()
 	// Programs get nothing but their standard files.
 	if err := unix.CloseRange(stageSocket, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "agent: close_range:", err)
 		return 1
 	}
-	early := arrangeEarly()
+	early := arrangeEarly(filepath.Join(wire.VarDirs, name))
 	var p wire.Program
 	files, err := wire.Receive(stageSocket, &p)
 	if errors.Is(err, io.EOF) {
@@ -106,20 +105,30 @@ func takeFiles(p *wire.Program, files []*os.File) error {
 	return nil
 }
 
-// arrangeEarly makes what does not depend on the stage, while the worker waits.
-func arrangeEarly() error {
+// arrangeEarly makes what does not depend on the stage, while the worker waits: all of
+// its own view of the build root but what the host sends. Changes of /var go to the
+// directory onDisk.
+func arrangeEarly(onDisk string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
+	// What the runner prepared lies under the stage's own view of /var and /etc.
+	if err := view("/var", onDisk); err != nil {
+		return err
+	}
+	// This hides the directories of all the stages, too.
 	for _, t := range []struct{ path, mode string }{{"/run", "0755"}, {"/tmp", "1777"}} {
 		if err := unix.Mount("tmpfs", t.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode="+t.mode); err != nil {
 			return fmt.Errorf("mounting %s: %w", t.path, err)
 		}
 	}
-	for _, d := range []string{"/run/lock", runDir, treeDir, inputsDir, mountsDir, runDir + "/api", runDir + "/.etc/upper", runDir + "/.etc/work"} {
+	for _, d := range []string{"/run/lock", runDir, treeDir, inputsDir, mountsDir, runDir + "/api"} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
+	}
+	if err := view("/etc", runDir+"/.etc"); err != nil {
+		return err
 	}
 	if err := arrangeDev(); err != nil {
 		return err
@@ -130,29 +139,9 @@ func arrangeEarly() error {
 	return unix.Sethostname([]byte("osbuild"))
 }
 
-// arrange makes the stage's own view of the build root.
+// arrange completes the stage's own view of the build root.
 func arrange(p *wire.Program, files []*os.File) error {
-	// What goes into /etc and /var comes after the views of them, which would hide it.
-	later := func(a wire.Attach) bool {
-		return strings.HasPrefix(a.Target, "/etc/") || strings.HasPrefix(a.Target, "/var/")
-	}
-	if err := attachAll(p, files, func(a wire.Attach) bool { return !later(a) }); err != nil {
-		return err
-	}
-	// What the runner prepared lies under the stage's own view of /etc and /var.
-	if err := view("/etc", runDir+"/.etc"); err != nil {
-		return err
-	}
-	if _, err := os.Stat(varDir); err == nil {
-		if err := view("/var", varDir); err != nil {
-			return err
-		}
-		if err := unix.Unmount(varDir, unix.MNT_DETACH); err != nil {
-			return fmt.Errorf("unmounting %s: %w", varDir, err)
-		}
-		os.Remove(varDir)
-	}
-	if err := attachAll(p, files, later); err != nil {
+	if err := attachAll(p, files); err != nil {
 		return err
 	}
 	if p.Native != "" {
@@ -165,12 +154,9 @@ func arrange(p *wire.Program, files []*os.File) error {
 	return nil
 }
 
-// attachAll attaches those of a program's mounts that are wanted.
-func attachAll(p *wire.Program, files []*os.File, wanted func(wire.Attach) bool) error {
+// attachAll attaches a program's mounts.
+func attachAll(p *wire.Program, files []*os.File) error {
 	for _, a := range p.Attach {
-		if !wanted(a) {
-			continue
-		}
 		if a.File < 0 || a.File >= len(files) {
 			return fmt.Errorf("attaching %s: there is no such file", a.Target)
 		}
@@ -181,14 +167,16 @@ func attachAll(p *wire.Program, files []*os.File, wanted func(wire.Attach) bool)
 	return nil
 }
 
-// view lays a writable overlay over dir, whose changes go to scratch.
+// view lays a writable overlay over dir, whose changes go to scratch. It is volatile:
+// nobody needs them after the stage, and a view that is not would write out the
+// whole file system of scratch when it goes away.
 func view(dir, scratch string) error {
 	for _, d := range []string{scratch + "/upper", scratch + "/work"} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}
-	data := "lowerdir=" + dir + ",upperdir=" + scratch + "/upper,workdir=" + scratch + "/work"
+	data := "lowerdir=" + dir + ",upperdir=" + scratch + "/upper,workdir=" + scratch + "/work,volatile"
 	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
 		return fmt.Errorf("mounting the view of %s: %w", dir, err)
 	}

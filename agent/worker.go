@@ -1,5 +1,6 @@
 // Workers: copies of the program that wait, in namespaces of their own, to become a
-// stage. One is always started ahead, so that a stage does not wait for it.
+// stage. Two are always started ahead, so that a stage does not wait for its own:
+// one waits, and the next is on its way while a stage runs.
 package agent
 
 import (
@@ -9,6 +10,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
 	"syscall"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
@@ -18,10 +22,14 @@ import (
 // worker is one copy, for one stage.
 type worker struct {
 	cmd  *exec.Cmd
-	sock int // takes the program, gives the answer
+	sock int    // takes the program, gives the answer
+	dir  string // takes what it writes to /var
 }
 
-func newWorker() (*worker, error) {
+// newWorker starts a worker. It has the privileges of the thread that calls it, and
+// ends when that thread does.
+func newWorker(serial uint64) (*worker, error) {
+	name := strconv.FormatUint(serial, 10)
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -29,7 +37,7 @@ func newWorker() (*worker, error) {
 	theirs := os.NewFile(uintptr(pair[1]), "worker")
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{wire.AgentName, "stage"}
+	cmd.Args = []string{wire.AgentName, "stage", name}
 	cmd.Env = []string{}
 	cmd.Stderr = os.Stderr // until it has a log of its own
 	cmd.ExtraFiles = []*os.File{theirs}
@@ -41,7 +49,7 @@ func newWorker() (*worker, error) {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("starting: %w", err)
 	}
-	return &worker{cmd: cmd, sock: pair[0]}, nil
+	return &worker{cmd: cmd, sock: pair[0], dir: filepath.Join(wire.VarDirs, name)}, nil
 }
 
 // run gives the worker its program and waits for the end of it, and of everything
@@ -94,51 +102,88 @@ func (w *worker) discard() {
 	w.cmd.Wait()
 }
 
-// worker returns the one that waits, or a new one, and has the next one started.
-func (s *server) worker() (*worker, error) {
-	s.mu.Lock()
-	w := s.spare
-	s.spare = nil
-	s.mu.Unlock()
-	if w != nil {
-		return w, nil
-	}
-	return newWorker()
+// spare is a worker that waits, or why it could not be started.
+type spare struct {
+	w   *worker
+	err error
 }
 
-// startSpare starts a worker for the next stage in the background. One that cannot
-// be started is tried again when it is needed, and told then.
-func (s *server) startSpare() {
-	s.wg.Add(1)
+// startSpares keeps workers waiting, until the agent ends. It is a thread that has
+// given up what stages usually do not keep, so that they need not do it one by one.
+func (s *server) startSpares() {
+	defer s.wg.Done()
+	runtime.LockOSThread() // and never unlocked: the thread ends
+	err := s.usual.takeOn()
+	for {
+		next := spare{err: err}
+		if err == nil {
+			next.w, next.err = newWorker(s.serial.Add(1))
+		}
+		select {
+		case s.spares <- next:
+		case <-s.closing:
+			for {
+				if next.w != nil {
+					next.w.discard()
+				}
+				select {
+				case next = <-s.spares:
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// work has a worker run a program: one that waits, or one of its own for a program
+// that has other privileges than most.
+func (s *server) work(ctx context.Context, p *wire.Program, files []*os.File) *wire.Answer {
+	if s.spares == nil {
+		return failed(0, errors.New("the build root is not prepared"))
+	}
+	wants, err := privilegesOf(p)
+	if err != nil {
+		return failed(0, err)
+	}
+	if wants == s.usual {
+		select {
+		case sp := <-s.spares:
+			return s.finish(ctx, sp, p, files)
+		case <-s.closing:
+			return failed(0, errors.New("the build root ends"))
+		}
+	}
+	done := make(chan *wire.Answer)
 	go func() {
-		defer s.wg.Done()
-		w, err := newWorker()
-		if err != nil {
-			return
+		runtime.LockOSThread()
+		sp := spare{err: wants.takeOn()}
+		if sp.err == nil {
+			sp.w, sp.err = newWorker(s.serial.Add(1))
 		}
-		s.mu.Lock()
-		if s.spare == nil && !s.closing {
-			s.spare, w = w, nil
-		}
-		s.mu.Unlock()
-		if w != nil {
-			w.discard()
-		}
+		done <- s.finish(ctx, sp, p, files)
 	}()
+	return <-done
+}
+
+// finish runs the program and has removed what it wrote to /var, which nobody waits
+// for.
+func (s *server) finish(ctx context.Context, sp spare, p *wire.Program, files []*os.File) *wire.Answer {
+	if sp.err != nil {
+		return failed(0, sp.err)
+	}
+	ans := sp.w.run(ctx, p, files)
+	go os.RemoveAll(sp.w.dir)
+	return ans
 }
 
 // close ends everything.
 func (s *server) close() {
 	s.mu.Lock()
-	s.closing = true
+	close(s.closing)
 	for _, cancel := range s.running {
 		cancel()
 	}
-	spare := s.spare
-	s.spare = nil
 	s.mu.Unlock()
 	s.wg.Wait()
-	if spare != nil {
-		spare.discard()
-	}
 }

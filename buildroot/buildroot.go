@@ -301,6 +301,7 @@ func (b *BuildRoot) ended() error { return fmt.Errorf("the build root ended: %s"
 func (b *BuildRoot) prepare(ctx context.Context) error {
 	req := &wire.Request{Kind: wire.Prepare, Runner: b.cfg.Runner, Arch: b.cfg.Arch}
 	var files []*os.File
+	defer func() { wire.CloseAll(files) }()
 	if b.cfg.Program == "" {
 		runner, err := runners.Lookup(b.cfg.Runner)
 		if err != nil {
@@ -321,7 +322,6 @@ func (b *BuildRoot) prepare(ctx context.Context) error {
 			}
 			return nil
 		})
-		defer func() { wire.CloseAll(files) }()
 		if err != nil {
 			return fmt.Errorf("showing the runner: %w", err)
 		}
@@ -333,6 +333,19 @@ func (b *BuildRoot) prepare(ctx context.Context) error {
 	log := newTail(16 << 10)
 	copied := make(chan struct{})
 	go func() { io.Copy(log, r); r.Close(); close(copied) }()
+	// Programs write to /var in directories of their own, on disk.
+	err = b.cfg.Space.Do(func() error {
+		dirs, err := detach(filepath.Join(b.vardir.Path, "stages"), false)
+		if err == nil {
+			files = append(files, dirs)
+		}
+		return err
+	})
+	if err != nil {
+		w.Close()
+		return err
+	}
+	req.Workers = &wire.Program{Caps: BaseCapabilities, Attach: []wire.Attach{{File: len(files), Target: wire.VarDirs}}}
 	ans, err := b.ask(ctx, req, append([]*os.File{w}, files...)...)
 	w.Close()
 	// What a runner leaves behind may hold the other end.

@@ -18,7 +18,7 @@ import (
 
 // The test program is the agent too: containers start it again.
 func TestMain(m *testing.M) {
-	if agent.Is(os.Args) {
+	if agent.Is(os.Args) { // after the stages of these tests are known
 		os.Exit(agent.Main(os.Args))
 	}
 	h, err := testenv.Setup()

@@ -9,12 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/hostapi"
-	"github.com/osbuild-star/osbuild-star/internal/scratch"
 )
 
 // Job is one program to run in a build root.
@@ -117,18 +115,13 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 		j.Runner = b.cfg.Program
 	}
 
-	own, err := os.MkdirTemp(filepath.Join(b.vardir.Path, "stages"), "")
-	if err != nil {
-		return nil, err
-	}
-	defer scratch.RemoveAll(own)
 	var files []*os.File
 	defer func() { wire.CloseAll(files) }()
 	p := &wire.Program{
 		Native: j.Native, Env: append(j.env(), b.env...), NewPrivs: j.NewPrivs,
 		Epoch: j.Epoch, Arch: j.Arch, Caps: append(append([]string{}, BaseCapabilities...), j.Caps...),
 	}
-	mounts := []Mount{{Path: own, Target: "/run/osbuild/.var"}}
+	var mounts []Mount
 	var api *programAPI
 	if j.Native != "" {
 		p.Arguments = j.Arguments
@@ -164,7 +157,7 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the sandbox: %w", err)
 	}
-	for _, m := range mounts {
+	for _, m := range j.Mounts {
 		if m.Device != [2]uint32{} {
 			// zipl, the boot loader of s390x, makes nodes of the disk for itself.
 			if err := b.cg.allow(m.Device[0], m.Device[1], b.cfg.Arch == "s390x"); err != nil {

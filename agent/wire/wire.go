@@ -17,6 +17,10 @@ import (
 // AgentName is the name that the program is started by when it is the agent.
 const AgentName = "osbuild-star-agent"
 
+// VarDirs is where the agent has the directory on disk that a Prepare request attaches:
+// in it each program gets one of its own, for what it writes to /var.
+const VarDirs = "/run/osbuild/.var"
+
 // The kinds of requests.
 const (
 	Prepare = "prepare" // set up the build root, by its runner; once
@@ -35,6 +39,9 @@ type Request struct {
 	// Program is what a Run request starts. In a Prepare request it is a runner of the
 	// user's own, Argv[0], with what is to be attached for it; Runner is its name.
 	Program *Program `json:"program,omitempty"`
+	// Workers has, in a Prepare request, the privileges that programs usually keep, and
+	// what is attached for all of them. The log is the first file.
+	Workers *Program `json:"workers,omitempty"`
 }
 
 // Program is what a Run request starts.
