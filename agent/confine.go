@@ -56,6 +56,12 @@ func (p privileges) takeOn() error {
 			}
 		}
 	}
+	if now.inheritable != 0 { // and with that, ambient
+		hdr, data := capData(now.permitted)
+		if err := unix.Capset(&hdr, &data[0]); err != nil {
+			return fmt.Errorf("capset: %w", err)
+		}
+	}
 	if !p.newPrivs {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("no new privileges: %w", err)

@@ -38,7 +38,8 @@ func newWorker(serial uint64) (*worker, error) {
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{wire.AgentName, "stage", name}
-	cmd.Env = []string{}
+	// Known already: the runtime of each would look at its cgroups for it.
+	cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0))}
 	cmd.Stderr = os.Stderr // until it has a log of its own
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
