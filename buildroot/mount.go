@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -21,14 +20,17 @@ type Overlay struct {
 // A mount's option string has to fit in one page.
 const maxMountData = 4095
 
-// mountOverlay mounts o at target. Where everything is below dir, names in the
-// options are relative to it, so that long chains fit.
+// escapeOption escapes a path in the options of an overlay.
+var escapeOption = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
+
+// mountOverlay mounts o at target. Names in the options of what is below dir, a clean
+// path, are relative to it, so that long chains fit.
 func mountOverlay(dir string, o Overlay, target string) error {
 	rel := func(p string) string {
-		if r, err := filepath.Rel(dir, p); err == nil && !strings.HasPrefix(r, "..") {
+		if r, below := strings.CutPrefix(p, dir+"/"); below {
 			p = r
 		}
-		return strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(p)
+		return escapeOption.Replace(p)
 	}
 	lower := make([]string, 0, len(o.Lower))
 	for i := len(o.Lower) - 1; i >= 0; i-- {

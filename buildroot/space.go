@@ -18,8 +18,22 @@ import (
 // SIGKILL. A Space is safe for concurrent use.
 type Space struct {
 	ns *os.File
-	wg sync.WaitGroup
+	wg sync.WaitGroup // of the threads in it
+
+	mu     sync.Mutex
+	idle   []chan<- call // threads that wait for a call
+	closed bool
 }
+
+// call is what a thread is to do in the namespace.
+type call struct {
+	f    func() error
+	done chan<- error
+}
+
+// maxIdle is how many threads are kept: starting one and taking it into the
+// namespace takes longer than most of what it is for.
+const maxIdle = 4
 
 // NewSpace makes a private mount namespace. It needs CAP_SYS_ADMIN.
 func NewSpace() (*Space, error) {
@@ -50,8 +64,18 @@ func NewSpace() (*Space, error) {
 // Do runs f on a thread that is in the namespace, and waits for it. Calls run at
 // the same time; paths in f mean what they mean inside.
 func (s *Space) Do(f func() error) error {
+	done := make(chan error, 1)
+	c := call{f, done}
+	s.mu.Lock()
+	if n := len(s.idle); n > 0 {
+		next := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		next <- c
+		return <-done
+	}
 	s.wg.Add(1)
-	errc := make(chan error)
+	s.mu.Unlock()
 	onThread(func() {
 		defer s.wg.Done()
 		err := unix.Unshare(unix.CLONE_FS)
@@ -59,12 +83,34 @@ func (s *Space) Do(f func() error) error {
 			err = unix.Setns(int(s.ns.Fd()), unix.CLONE_NEWNS)
 		}
 		if err != nil {
-			errc <- fmt.Errorf("entering the mount namespace: %w", err)
+			done <- fmt.Errorf("entering the mount namespace: %w", err)
 			return
 		}
-		errc <- f()
+		s.serve(c)
 	})
-	return <-errc
+	return <-done
+}
+
+// serve is a thread in the namespace: it does one call after the other.
+func (s *Space) serve(c call) {
+	calls := make(chan call, 1)
+	for open := true; open; c, open = <-calls {
+		err := c.f()
+		if unix.Chdir("/") != nil {
+			c.done <- err
+			return
+		}
+		s.mu.Lock()
+		keep := !s.closed && len(s.idle) < maxIdle
+		if keep {
+			s.idle = append(s.idle, calls)
+		}
+		s.mu.Unlock()
+		c.done <- err
+		if !keep {
+			return
+		}
+	}
 }
 
 // onThread starts f on a thread of its own, which is thrown away afterwards, and
@@ -95,6 +141,13 @@ func (s *Space) Run(cmd *exec.Cmd) error {
 
 // Close lets go of the namespace; mounts in it go away with their last user.
 func (s *Space) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for _, calls := range s.idle {
+		close(calls)
+	}
+	s.idle = nil
+	s.mu.Unlock()
 	s.wg.Wait()
 	return s.ns.Close()
 }
