@@ -46,7 +46,11 @@ var BaseCapabilities = []string{
 
 // Config says what a build root is made of.
 type Config struct {
-	Space  *Space // the mount namespace that Tree is mounted in
+	Space *Space // the mount namespace that Tree is mounted in
+	// Jobs is the one that the mounts of jobs are in; nil: Space. A container that
+	// starts has a copy of all that is mounted in Space for a moment, and nothing of
+	// that can be unmounted for good meanwhile.
+	Jobs   *Space
 	Tree   string // the tree, a path in the Space; "/" is the host's
 	Runner string // e.g. "org.osbuild.debian12"
 
@@ -103,6 +107,9 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	}
 	if cfg.Var == "" {
 		cfg.Var = defaultVar
+	}
+	if cfg.Jobs == nil {
+		cfg.Jobs = cfg.Space
 	}
 	be, err := findBackend(&cfg)
 	if err != nil {

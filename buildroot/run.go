@@ -47,7 +47,7 @@ type Job struct {
 	Stderr        *os.File // with Stdin: for standard error; nil is Stdout
 }
 
-// Mount shows Path, a directory or a file in the Space, at Target.
+// Mount shows Path, a directory or a file in the Space of jobs, at Target.
 type Mount struct {
 	Path     string
 	Target   string // below /run/osbuild or /dev; another place only for programs that are no stages
@@ -139,7 +139,7 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 		mounts = append(append(mounts, shown...), Mount{Path: api.dir, Target: insideAPI, Readonly: true})
 	}
 	mounts = append(mounts, j.Mounts...)
-	err = b.cfg.Space.Do(func() error {
+	err = b.cfg.Jobs.Do(func() error {
 		for _, m := range mounts {
 			f, err := detach(m.Path, m.Readonly)
 			if err != nil {

@@ -117,6 +117,7 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 	}
 	wg.Wait()
 	b.wg.Wait()
+	_ = e.tidy() // what it cannot remove, closing the engine does
 	return finish(firstError(ctx, errs))
 }
 

@@ -79,12 +79,20 @@ type Engine struct {
 	slots chan struct{}
 
 	mu    sync.Mutex
-	space *buildroot.Space
+	space *buildroot.Space // for what steps mount
+	under *buildroot.Space // for the trees of build roots
 	work  *scratch.Dir // for mount points
 	run   *scratch.Dir // in the store
 	roots map[string]*root
 	nextN int
 	lib   string // mount point of the library directory, "" when it is shown as it is
+
+	// Trees for steps.
+	unchanged map[string]*worktree // mounted, as their layers are; by these
+	places    []string             // mount points that are free
+	left      []string             // directories of those that are done with
+	ahead     chan *worktree       // not mounted yet
+	making    sync.WaitGroup       // of those
 
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended
@@ -160,6 +168,11 @@ func (e *Engine) prepare() error {
 	if err != nil {
 		return &HostError{err, "building needs CAP_SYS_ADMIN; in a container, give it --privileged"}
 	}
+	under, err := buildroot.NewSpace()
+	if err != nil {
+		space.Close()
+		return err
+	}
 	dir := e.cfg.Work
 	if dir == "" {
 		dir = "/run/osbuild-star"
@@ -170,15 +183,18 @@ func (e *Engine) prepare() error {
 	work, err := scratch.New(dir, "osbuild-star-run.")
 	if err != nil {
 		space.Close()
+		under.Close()
 		return err
 	}
 	run, err := e.cfg.Store.Scratch()
 	if err != nil {
 		space.Close()
+		under.Close()
 		work.Close()
 		return err
 	}
-	e.space, e.work, e.run = space, work, run
+	e.space, e.under, e.work, e.run = space, under, work, run
+	e.unchanged, e.ahead = map[string]*worktree{}, make(chan *worktree, 1)
 	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})
 	go e.settle(e.settling, e.settled)
 	return nil
@@ -247,7 +263,7 @@ func (e *Engine) Close() error {
 	wg.Wait()
 	<-e.settled
 	e.roots = map[string]*root{}
-	errs = append(errs, e.space.Close(), e.run.Close(), e.work.Close())
+	errs = append(errs, e.space.Close(), e.under.Close(), e.run.Close(), e.work.Close())
 	e.space, e.lib = nil, ""
 	return errors.Join(errs...)
 }
@@ -276,7 +292,7 @@ func (r *root) close(e *Engine) error {
 		errs = append(errs, r.br.Close())
 	}
 	if r.tree != "" {
-		errs = append(errs, e.space.Do(func() error { return buildroot.Unmount(r.tree) }))
+		errs = append(errs, e.under.Do(func() error { return buildroot.Unmount(r.tree) }))
 	}
 	if r.dir != "" {
 		errs = append(errs, scratch.RemoveAll(r.dir))
@@ -370,7 +386,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 		if err := os.Mkdir(at, 0o755); err != nil {
 			return nil, err
 		}
-		err := e.space.Do(func() error {
+		err := e.under.Do(func() error {
 			return buildroot.MountTree(e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: tree.LayerDirs()}, at)
 		})
 		if err != nil {
@@ -380,11 +396,11 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 	}
 	// The context bounds the start only.
 	br, err := buildroot.Open(ctx, buildroot.Config{
-		Space: e.space, Tree: at, Runner: runner, Program: program, Network: pl.network, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
+		Space: e.under, Jobs: e.space, Tree: at, Runner: runner, Program: program, Network: pl.network, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
 		Sandbox: e.cfg.Sandbox,
 	})
 	if err != nil && tree != nil {
-		err = errors.Join(err, e.space.Do(func() error { return buildroot.Unmount(at) }))
+		err = errors.Join(err, e.under.Do(func() error { return buildroot.Unmount(at) }))
 		r.tree = ""
 	}
 	var se *buildroot.SandboxError

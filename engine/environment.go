@@ -55,10 +55,15 @@ func (v *environment) open() (*arguments, []buildroot.Mount, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, d := range []string{"inputs", "mounts"} {
-		if err := os.MkdirAll(filepath.Join(v.dir, d), 0o755); err != nil {
+	for name, needed := range map[string]bool{"inputs": len(v.stage.Inputs) > 0, "mounts": len(v.stage.Mounts) > 0} {
+		if !needed {
+			continue
+		}
+		dir := filepath.Join(v.dir, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, nil, err
 		}
+		v.onClose(func() error { return scratch.RemoveAll(dir) })
 	}
 	mounts := []buildroot.Mount{{Path: v.tree, Target: insideTree}}
 	if len(v.stage.Inputs) > 0 {

@@ -204,17 +204,32 @@ func copyRootAttrs(layers []string, upper string) error {
 // copyXattrs copies the extended attributes of a directory, without what overlayfs
 // notes there.
 func copyXattrs(from, to string) error {
+	attrs, err := readXattrs(from)
+	if err != nil {
+		return err
+	}
+	for name, value := range attrs {
+		if err := unix.Lsetxattr(to, name, []byte(value), 0); err != nil {
+			return &os.PathError{Op: "setxattr " + name, Path: to, Err: err}
+		}
+	}
+	return nil
+}
+
+// readXattrs reads the extended attributes of a directory, without those of overlayfs.
+func readXattrs(from string) (map[string]string, error) {
 	n, err := unix.Llistxattr(from, nil)
 	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
-		return nil
+		return nil, nil
 	}
 	names := make([]byte, n)
 	if err == nil {
 		n, err = unix.Llistxattr(from, names)
 	}
 	if err != nil {
-		return &os.PathError{Op: "listxattr", Path: from, Err: err}
+		return nil, &os.PathError{Op: "listxattr", Path: from, Err: err}
 	}
+	out := map[string]string{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
 		if strings.HasPrefix(name, "trusted.overlay.") {
 			continue
@@ -222,11 +237,9 @@ func copyXattrs(from, to string) error {
 		value := make([]byte, 64<<10) // the kernel's limit
 		n, err := unix.Lgetxattr(from, name, value)
 		if err != nil {
-			return &os.PathError{Op: "getxattr " + name, Path: from, Err: err}
+			return nil, &os.PathError{Op: "getxattr " + name, Path: from, Err: err}
 		}
-		if err := unix.Lsetxattr(to, name, value[:n], 0); err != nil {
-			return &os.PathError{Op: "setxattr " + name, Path: to, Err: err}
-		}
+		out[name] = string(value[:n])
 	}
-	return nil
+	return out, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
+	"golang.org/x/sys/unix"
 )
 
 // Where a stage finds things: upstream osbuild's places.
@@ -50,50 +51,31 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	info := store.Info{Key: st.key, ID: pl.ids.Stage(pl.p, st.to-1), Type: last.Type, Meta: map[string]json.RawMessage{}}
 	if from := pl.adopted(st); from != nil {
 		span := b.stageSpan(pl, st.from)
-		obj, err := b.e.cfg.Store.Adopt(info, trees[from])
+		obj, err := b.e.cfg.Store.Adopt(info, trees[from], b.e.run.Path)
 		span.End(err)
 		b.record(StageResult{Pipeline: pl.p.Name, Type: last.Type, ID: info.ID, Success: err == nil})
 		return obj, err
 	}
-	n := b.e.number()
-	dir := filepath.Join(b.e.run.Path, fmt.Sprintf("step-%d", n))
-	at := filepath.Join(b.e.work.Path, fmt.Sprintf("step-%d", n))
-	defer scratch.RemoveAll(dir)
-	defer scratch.RemoveAll(at)
-	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-	tree := filepath.Join(at, "tree")
-	for _, d := range []string{upper, work, tree} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return nil, err
-		}
-	}
-	if err := initUpper(base, upper); err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	overlay := buildroot.Overlay{Upper: upper, Work: work}
-	if base != nil {
-		overlay.Lower = base.LayerDirs()
-	}
-	err = b.e.space.Do(func() error { return buildroot.MountTree(b.e.cfg.Store.LayersDir(), overlay, tree) })
+	began, err := fileTime()
 	if err != nil {
 		return nil, err
 	}
-	mounted := true
-	unmount := func() error {
-		if !mounted {
-			return nil
-		}
-		mounted = false
-		return b.e.space.Do(func() error { return buildroot.Unmount(tree) })
+	w, err := b.e.worktree(base)
+	if err != nil {
+		return nil, err
 	}
-	defer unmount()
+	kept := false
+	defer func() {
+		if !kept {
+			w.close()
+		}
+	}()
 	var buildTree *store.Object
 	if pl.build != nil {
 		buildTree = trees[pl.build]
 	}
 	for i := st.from; i < st.to; i++ {
-		res, err := b.stage(ctx, pl, i, buildTree, trees, at, tree)
+		res, err := b.stage(ctx, pl, i, buildTree, trees, w.at, w.tree)
 		if res.Type != "" {
 			b.record(res)
 		}
@@ -106,51 +88,82 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	}
 	span := b.span.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit " + last.Type})
 	defer func() { span.End(err) }()
-	if err := unmount(); err != nil {
-		return nil, err
-	}
-	if info.Size, err = store.Finish(upper, began, pl.p.SourceEpoch); err != nil {
-		return nil, err
-	}
-	if base != nil && len(base.Layers) >= maxLayers {
-		if upper, err = b.flatten(base, upper, dir, at); err != nil {
-			return nil, err
+	var obj *store.Object
+	if same, serr := w.isUnchanged(base, began, pl.p.SourceEpoch); serr != nil {
+		return nil, serr
+	} else if same {
+		if obj, err = b.e.cfg.Store.Adopt(info, base, w.dir); err == nil {
+			kept = true
+			w.keep()
 		}
-		base = nil
+	} else {
+		obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch)
 	}
-	obj, err := b.e.cfg.Store.Commit(info, base, upper)
 	if err == nil {
 		b.e.committed()
 	}
 	return obj, err
 }
 
+// commit makes what changed in the tree one more layer.
+func (b *build) commit(info store.Info, base *store.Object, w *worktree, began time.Time, epoch *int64) (_ *store.Object, err error) {
+	if err := w.unmount(); err != nil {
+		return nil, err
+	}
+	if info.Size, err = store.Finish(w.upper, began, epoch); err != nil {
+		return nil, err
+	}
+	upper := w.upper
+	if base != nil && len(base.Layers) >= maxLayers {
+		if upper, err = b.flatten(base, w); err != nil {
+			return nil, err
+		}
+		base = nil
+	}
+	return b.e.cfg.Store.Commit(info, base, upper)
+}
+
+// fileTime is now by the clock that files get their times from: it is a little behind.
+func fileTime() (time.Time, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err != nil {
+		return time.Time{}, fmt.Errorf("reading the clock: %w", err)
+	}
+	return time.Unix(ts.Unix()), nil
+}
+
 // initUpper gives the directory that takes the changes of a step the attributes of
-// the root of the tree: those that it had, and to begin with those of any root,
+// the root of the tree: those that it had, and to begin with those of any new root,
 // whatever umask the caller has.
 func initUpper(base *store.Object, upper string) error {
 	if base != nil {
 		return copyRootAttrs(base.LayerDirs(), upper)
 	}
-	return os.Chmod(upper, 0o755)
+	if err := os.Chmod(upper, 0o755); err != nil {
+		return err
+	}
+	now := time.Now()
+	return os.Chtimes(upper, now, now)
 }
 
-// flatten copies the view of a chain and one more layer into a directory.
-func (b *build) flatten(base *store.Object, upper, dir, at string) (string, error) {
-	flat, view := filepath.Join(dir, "flat"), filepath.Join(at, "flat")
-	for _, d := range []string{flat, view} { // cp gives flat the attributes of view
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return "", err
-		}
+// flatten copies the view of a chain and one more layer, which was mounted at w, into
+// a directory.
+func (b *build) flatten(base *store.Object, w *worktree) (string, error) {
+	flat := w.upper + ".flat" // cp gives it the attributes of the view
+	if err := os.Mkdir(flat, 0o755); err != nil {
+		return "", err
 	}
 	err := b.e.space.Do(func() error {
-		o := buildroot.Overlay{Lower: append(base.LayerDirs(), upper)}
-		if err := buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, view); err != nil {
+		o := buildroot.Overlay{Lower: append(base.LayerDirs(), w.upper)}
+		if err := buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, w.tree); err != nil {
 			return err
 		}
-		defer buildroot.Unmount(view)
-		return copyTree(view, flat)
+		defer buildroot.Unmount(w.tree)
+		return copyTree(w.tree, flat)
 	})
+	if err != nil {
+		err = errors.Join(err, scratch.RemoveAll(flat))
+	}
 	return flat, err
 }
 

@@ -44,7 +44,7 @@ func TestLinkDamagesAllThatShareTheLayer(t *testing.T) {
 	s := open(t)
 	a := commit(t, s, "a", nil, "disk.img")
 	b := commit(t, s, "b", a, "sums")
-	if _, err := s.Adopt(Info{Key: "adopted"}, a); err != nil {
+	if _, err := s.Adopt(Info{Key: "adopted"}, a, s.path("tmp")); err != nil {
 		t.Fatal(err)
 	}
 	other := commit(t, s, "other", nil, "f")
@@ -145,7 +145,7 @@ func TestCommitReplacesDamage(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	s := open(t)
 	a := commit(t, s, "a", commit(t, s, "base", nil, "f"), "g")
-	b, err := s.Adopt(Info{Key: "b", ID: "idb"}, a)
+	b, err := s.Adopt(Info{Key: "b", ID: "idb"}, a, s.path("tmp"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestAdopt(t *testing.T) {
 	if n := layersLeft(t, s); n != 2 {
 		t.Errorf("%d layers", n)
 	}
-	again, err := s.Adopt(Info{Key: "b", ID: "later"}, a)
+	again, err := s.Adopt(Info{Key: "b", ID: "later"}, a, s.path("tmp"))
 	if err != nil || again.ID != "idb" {
 		t.Errorf("adopted twice: %+v, %v", again, err)
 	}

@@ -159,43 +159,51 @@ func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 	if err := os.Rename(upper, s.path("layers", name)); err != nil {
 		return nil, fmt.Errorf("committing a layer: %w", err)
 	}
-	o, mine, err := s.write(info)
+	o, mine, err := s.write(info, filepath.Dir(upper))
 	if err != nil || !mine {
 		scratch.RemoveAll(s.path("layers", name))
 	}
 	return o, err
 }
 
-// Adopt makes an object with the very layers of another.
-func (s *Store) Adopt(info Info, from *Object) (*Object, error) {
+// Adopt makes an object with the very layers of another. What is on the way is in
+// scratch, a scratch directory of the store.
+func (s *Store) Adopt(info Info, from *Object, scratch string) (*Object, error) {
 	info.Layers, info.Adopted = from.Layers, true
-	o, _, err := s.write(info)
+	o, _, err := s.write(info, scratch)
 	return o, err
 }
 
-func (s *Store) write(info Info) (_ *Object, mine bool, _ error) {
+// write makes the object, in a scratch directory first.
+func (s *Store) write(info Info, in string) (_ *Object, mine bool, _ error) {
 	info.Boot, info.Created = s.boot, time.Now().UTC()
 	b, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
 		return nil, false, err
 	}
-	tmp, err := s.Scratch()
+	name, err := s.layerName()
 	if err != nil {
-		return nil, false, fmt.Errorf("committing: %w", err)
+		return nil, false, err
 	}
-	defer tmp.Close()
-	dir := filepath.Join(tmp.Path, "object")
+	dir := filepath.Join(in, "object-"+name)
 	err = os.Mkdir(dir, 0o755)
 	if err == nil {
+		defer func() {
+			if !mine {
+				scratch.RemoveAll(dir)
+			}
+		}()
 		err = os.WriteFile(filepath.Join(dir, "info.json"), b, 0o644)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("committing: %w", err)
 	}
 	for range 2 {
-		if err = os.Rename(dir, s.path("objects", info.Key)); err == nil {
+		to := s.path("objects", info.Key)
+		if err = unix.Rename(dir, to); err == nil {
 			return &Object{Info: info, s: s}, true, nil
 		}
+		err = &os.LinkError{Op: "rename", Old: dir, New: to, Err: err}
 		// Somebody was faster; or what is there is damaged, and gone now.
 		if o, ok := s.Lookup(info.Key); ok {
 			return o, false, nil
