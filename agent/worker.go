@@ -167,14 +167,22 @@ func (s *server) work(ctx context.Context, p *wire.Program, files []*os.File) *w
 	return <-done
 }
 
-// finish runs the program and has removed what it wrote to /var, which nobody waits
-// for.
+// finish runs the program. What it wrote to /var is removed while nobody waits; the
+// directory goes with the build root where nothing was written, for file systems that
+// have just removed many are slow to make others.
 func (s *server) finish(ctx context.Context, sp spare, p *wire.Program, files []*os.File) *wire.Answer {
 	if sp.err != nil {
 		return failed(0, sp.err)
 	}
 	ans := sp.w.run(ctx, p, files)
-	go os.RemoveAll(sp.w.dir)
+	go func() {
+		for _, pattern := range []string{"upper/*", "upper/.*", "work/work/#*"} { // and copies that were cut short
+			if m, err := filepath.Glob(filepath.Join(sp.w.dir, pattern)); err == nil && len(m) > 0 {
+				os.RemoveAll(sp.w.dir)
+				return
+			}
+		}
+	}()
 	return ans
 }
 
