@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/runners"
@@ -66,7 +65,7 @@ type server struct {
 	usual   privileges    // those that workers which wait have
 	spares  chan spare    // workers that wait; nil: not prepared
 	closing chan struct{} // closed when no more of them are needed
-	serial  atomic.Uint64
+	views   varViews
 }
 
 func serve() error {
@@ -166,6 +165,9 @@ func (s *server) prepare(ctx context.Context, req *wire.Request, files []*os.Fil
 // prepareWorkers has workers started that wait for programs.
 func (s *server) prepareWorkers(p *wire.Program, files []*os.File) error {
 	if err := attachAll(p, files); err != nil {
+		return err
+	}
+	if err := s.views.start(); err != nil {
 		return err
 	}
 	var err error

@@ -13,7 +13,7 @@ import (
 // devices are attached at would stay behind, and a stage that removes one would
 // take the device away from another.
 func arrangeDev() error {
-	if err := view("/dev", runDir+"/.dev"); err != nil {
+	if err := view("/dev", "/dev", runDir+"/.dev"); err != nil {
 		return err
 	}
 	for _, m := range []struct {

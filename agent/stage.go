@@ -30,7 +30,7 @@ const (
 	mountsDir = runDir + "/mounts"
 )
 
-// stageMain is a worker. The name is its own.
+// stageMain is a worker. The name is that of its view of /var.
 func stageMain(name string) int {
 	runtime.LockOSThread()
 	// Programs get nothing but their standard files.
@@ -38,7 +38,7 @@ func stageMain(name string) int {
 		fmt.Fprintln(os.Stderr, "agent: close_range:", err)
 		return 1
 	}
-	early := arrangeEarly(filepath.Join(wire.VarDirs, name))
+	early := arrangeEarly(filepath.Join(viewsDir, name))
 	var p wire.Program
 	files, err := wire.Receive(stageSocket, &p)
 	if errors.Is(err, io.EOF) {
@@ -106,17 +106,20 @@ func takeFiles(p *wire.Program, files []*os.File) error {
 }
 
 // arrangeEarly makes what does not depend on the stage, while the worker waits: all of
-// its own view of the build root but what the host sends. Changes of /var go to the
-// directory onDisk.
-func arrangeEarly(onDisk string) error {
+// its own view of the build root but what the host sends. That of /var is mounted at
+// varView already.
+func arrangeEarly(varView string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
 	// What the runner prepared lies under the stage's own view of /var and /etc.
-	if err := view("/var", onDisk); err != nil {
-		return err
+	if err := unix.Mount(varView, "/var", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("binding /var: %w", err)
 	}
-	// This hides the directories of all the stages, too.
+	if err := unix.Unmount(viewsDir, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmounting the views of others: %w", err)
+	}
+	// This hides the directories of all the views, too.
 	for _, t := range []struct{ path, mode string }{{"/run", "0755"}, {"/tmp", "1777"}} {
 		if err := unix.Mount("tmpfs", t.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode="+t.mode); err != nil {
 			return fmt.Errorf("mounting %s: %w", t.path, err)
@@ -127,7 +130,7 @@ func arrangeEarly(onDisk string) error {
 			return err
 		}
 	}
-	if err := view("/etc", runDir+"/.etc"); err != nil {
+	if err := view("/etc", "/etc", runDir+"/.etc"); err != nil {
 		return err
 	}
 	if err := arrangeDev(); err != nil {
@@ -167,17 +170,17 @@ func attachAll(p *wire.Program, files []*os.File) error {
 	return nil
 }
 
-// view lays a writable overlay over dir, whose changes go to scratch. It is volatile:
+// view mounts a writable overlay of dir at target, whose changes go to scratch. It is volatile:
 // nobody needs them after the stage, and a view that is not would write out the
 // whole file system of scratch when it goes away.
-func view(dir, scratch string) error {
+func view(dir, target, scratch string) error {
 	for _, d := range []string{scratch + "/upper", scratch + "/work"} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}
 	data := "lowerdir=" + dir + ",upperdir=" + scratch + "/upper,workdir=" + scratch + "/work,volatile"
-	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
+	if err := unix.Mount("overlay", target, "overlay", 0, data); err != nil {
 		return fmt.Errorf("mounting the view of %s: %w", dir, err)
 	}
 	return nil

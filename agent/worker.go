@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -22,14 +21,22 @@ import (
 // worker is one copy, for one stage.
 type worker struct {
 	cmd  *exec.Cmd
-	sock int    // takes the program, gives the answer
-	dir  string // takes what it writes to /var
+	sock int // takes the program, gives the answer
+	vars *varView
 }
 
 // newWorker starts a worker. It has the privileges of the thread that calls it, and
 // ends when that thread does.
-func newWorker(serial uint64) (*worker, error) {
-	name := strconv.FormatUint(serial, 10)
+func (s *server) newWorker() (_ *worker, err error) {
+	vars, err := s.views.take()
+	if err != nil {
+		return nil, fmt.Errorf("making a view of /var: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			s.views.put(vars)
+		}
+	}()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -37,7 +44,7 @@ func newWorker(serial uint64) (*worker, error) {
 	theirs := os.NewFile(uintptr(pair[1]), "worker")
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{wire.AgentName, "stage", name}
+	cmd.Args = []string{wire.AgentName, "stage", vars.name}
 	// Known already: the runtime of each would look at its cgroups for it.
 	cmd.Env = []string{"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0))}
 	cmd.Stderr = os.Stderr // until it has a log of its own
@@ -50,7 +57,7 @@ func newWorker(serial uint64) (*worker, error) {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("starting: %w", err)
 	}
-	return &worker{cmd: cmd, sock: pair[0], dir: filepath.Join(wire.VarDirs, name)}, nil
+	return &worker{cmd: cmd, sock: pair[0], vars: vars}, nil
 }
 
 // run gives the worker its program and waits for the end of it, and of everything
@@ -118,7 +125,7 @@ func (s *server) startSpares() {
 	for {
 		next := spare{err: err}
 		if err == nil {
-			next.w, next.err = newWorker(s.serial.Add(1))
+			next.w, next.err = s.newWorker()
 		}
 		select {
 		case s.spares <- next:
@@ -160,29 +167,20 @@ func (s *server) work(ctx context.Context, p *wire.Program, files []*os.File) *w
 		runtime.LockOSThread()
 		sp := spare{err: wants.takeOn()}
 		if sp.err == nil {
-			sp.w, sp.err = newWorker(s.serial.Add(1))
+			sp.w, sp.err = s.newWorker()
 		}
 		done <- s.finish(ctx, sp, p, files)
 	}()
 	return <-done
 }
 
-// finish runs the program. What it wrote to /var is removed while nobody waits; the
-// directory goes with the build root where nothing was written, for file systems that
-// have just removed many are slow to make others.
+// finish runs the program. What it wrote to /var is removed while nobody waits.
 func (s *server) finish(ctx context.Context, sp spare, p *wire.Program, files []*os.File) *wire.Answer {
 	if sp.err != nil {
 		return failed(0, sp.err)
 	}
 	ans := sp.w.run(ctx, p, files)
-	go func() {
-		for _, pattern := range []string{"upper/*", "upper/.*", "work/work/#*"} { // and copies that were cut short
-			if m, err := filepath.Glob(filepath.Join(sp.w.dir, pattern)); err == nil && len(m) > 0 {
-				os.RemoveAll(sp.w.dir)
-				return
-			}
-		}
-	}()
+	go s.views.put(sp.w.vars)
 	return ans
 }
 

@@ -81,8 +81,8 @@ type Engine struct {
 	mu    sync.Mutex
 	space *buildroot.Space // for what steps mount
 	under *buildroot.Space // for the trees of build roots
-	work  *scratch.Dir // for mount points
-	run   *scratch.Dir // in the store
+	work  *scratch.Dir     // for mount points
+	run   *scratch.Dir     // in the store
 	roots map[string]*root
 	nextN int
 	lib   string // mount point of the library directory, "" when it is shown as it is
