@@ -3,7 +3,6 @@ package stages
 
 import (
 	"os"
-	"regexp"
 	"strings"
 )
 
@@ -48,8 +47,8 @@ type fixBLSOptions struct {
 }
 
 var (
-	bootWithPrefix = regexp.MustCompile(`(/.*)+/boot`)
-	bootAnyhow     = regexp.MustCompile(`(/.*)*/boot`)
+	bootWithPrefix = lazyRegexp(`(/.*)+/boot`)
+	bootAnyhow     = lazyRegexp(`(/.*)*/boot`)
 )
 
 func runFixBLS(c *Context) error {
@@ -57,12 +56,12 @@ func runFixBLS(c *Context) error {
 	if err := c.Decode(&o); err != nil {
 		return err
 	}
-	prefix, form := "/boot", bootWithPrefix
+	prefix, form := "/boot", bootWithPrefix()
 	if o.Prefix != nil {
 		prefix = *o.Prefix
 	}
 	if o.RequireBootPrefix != nil && !*o.RequireBootPrefix {
-		form = bootAnyhow
+		form = bootAnyhow()
 	}
 	dir, err := c.Resolve("/boot/loader/entries")
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -42,10 +41,10 @@ type deployment struct {
 	Default bool        `json:"default"`
 }
 
-var commitForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+var commitForm = lazyRegexp(`^[0-9a-f]{64}$`)
 
 // isCommit says whether a ref is the checksum of a commit.
-func isCommit(ref string) bool { return commitForm.MatchString(ref) }
+func isCommit(ref string) bool { return commitForm().MatchString(ref) }
 
 // root returns the path of the deployment in the image.
 func (d deployment) root(c *Context) (string, error) {

@@ -11,8 +11,10 @@ package stages
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Stage describes one stage.
@@ -55,7 +57,13 @@ type Stage struct {
 	Run func(c *Context) error
 }
 
-var registry = map[string]*Stage{}
+var registry = make(map[string]*Stage, 128)
+
+// lazyRegexp compiles an expression when it is needed first: a worker is started for
+// each stage, with this whole package in it.
+func lazyRegexp(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // Register adds a stage; each file of a stage calls it from init. A name that is
 // taken is a mistake in the program, and panics.

@@ -4,7 +4,6 @@ package stages
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,7 +115,7 @@ func runSysusersD(c *Context) error {
 	return c.WriteFile(path.Join(dir, path.Join("/", f.Filename)), text.String())
 }
 
-var sysusersName = regexp.MustCompile(`^([a-z]+([-_][a-zA-Z0-9_-]{0,30})?|-)$`)
+var sysusersName = lazyRegexp(`^([a-z]+([-_][a-zA-Z0-9_-]{0,30})?|-)$`)
 
 // line checks an entry and writes it.
 func (e sysusersEntry) line() (string, error) {
@@ -133,12 +132,12 @@ func (e sysusersEntry) line() (string, error) {
 	if !slices.Contains([]string{"u", "u!", "g", "m", "r"}, e.Type) {
 		return bad("type", e.Type, "one of u, u!, g, m and r")
 	}
-	if !sysusersName.MatchString(e.Name) || e.Type == "r" && e.Name != "-" {
+	if !sysusersName().MatchString(e.Name) || e.Type == "r" && e.Name != "-" {
 		return bad("name", e.Name, "a name of small letters; \"-\" for the type r")
 	}
 	switch {
 	case e.Type == "m":
-		if !sysusersName.MatchString(id) {
+		if !sysusersName().MatchString(id) {
 			return bad("id", id, "the name of a group")
 		}
 	case e.Type == "r":

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"go.starlark.net/resolve"
@@ -17,11 +18,16 @@ import (
 
 var (
 	// what go.starlark.net appends to a message when it has a suggestion
-	suggestion = regexp.MustCompile(` \(did you mean \.?([^ ?]+)\?\)$`)
-	undefined  = regexp.MustCompile(`^undefined: (\S+)$`)
-	badCall    = regexp.MustCompile(`^function (\S+) (accepts|missing|got|called recursively)`)
-	unexpected = regexp.MustCompile(`^function \S+ got an unexpected keyword argument "?([^" ]+)"?$`)
+	suggestion = lazyRegexp(` \(did you mean \.?([^ ?]+)\?\)$`)
+	undefined  = lazyRegexp(`^undefined: (\S+)$`)
+	badCall    = lazyRegexp(`^function (\S+) (accepts|missing|got|called recursively)`)
+	unexpected = lazyRegexp(`^function \S+ got an unexpected keyword argument "?([^" ]+)"?$`)
 )
+
+// lazyRegexp compiles an expression when it is needed first: when something went wrong.
+func lazyRegexp(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // hints for messages of the parser, the resolver and the interpreter.
 var hints = []struct{ in, hint string }{
@@ -54,11 +60,11 @@ func hintFor(msg string) string {
 func (l *Loader) staticError(err error, f *syntax.File, known func() []string) error {
 	translate := func(pos syntax.Position, msg string) *Error {
 		e := &Error{Msg: strings.TrimSpace(msg), Pos: position(pos), Err: err}
-		if m := suggestion.FindStringSubmatchIndex(e.Msg); m != nil {
+		if m := suggestion().FindStringSubmatchIndex(e.Msg); m != nil {
 			e.Hint = didYouMean(e.Msg[m[2]:m[3]])
 			e.Msg = e.Msg[:m[0]]
 		}
-		if m := undefined.FindStringSubmatch(e.Msg); m != nil {
+		if m := undefined().FindStringSubmatch(e.Msg); m != nil {
 			if near := Suggest(m[1], known()); near != "" {
 				e.Hint = didYouMean(near)
 			}
@@ -245,7 +251,7 @@ func (s *Scope) evalError(err error, why *stop) error {
 		return &e
 	}
 	e := &Error{Msg: eval.Msg, Err: cause, Frames: stack, Width: 1}
-	if m := suggestion.FindStringSubmatchIndex(e.Msg); m != nil {
+	if m := suggestion().FindStringSubmatchIndex(e.Msg); m != nil {
 		e.Hint = didYouMean(e.Msg[m[2]:m[3]])
 		e.Msg = e.Msg[:m[0]]
 	}
@@ -253,7 +259,7 @@ func (s *Scope) evalError(err error, why *stop) error {
 		e.Hint = hintFor(e.Msg)
 	}
 	callee := Position{}
-	if m := badCall.FindStringSubmatch(e.Msg); m != nil && len(stack) > 0 && stack[len(stack)-1].Func == m[1] {
+	if m := badCall().FindStringSubmatch(e.Msg); m != nil && len(stack) > 0 && stack[len(stack)-1].Func == m[1] {
 		callee = stack[len(stack)-1].Pos
 		if len(stack) > 1 {
 			// A call that does not fit is the caller's fault, not the callee's.
@@ -263,7 +269,7 @@ func (s *Scope) evalError(err error, why *stop) error {
 	raw := userPos(stack)
 	e.Pos = raw
 	l.mark(e)
-	if m := unexpected.FindStringSubmatch(e.Msg); m != nil {
+	if m := unexpected().FindStringSubmatch(e.Msg); m != nil {
 		e.Arg = m[1]
 		e.Hint = didYouMean(Suggest(m[1], l.parameters(callee)))
 		if pos, width, ok := locateArg(l.parsed(raw.File), raw, m[1], -1); ok {

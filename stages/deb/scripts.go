@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // doesNothing reports whether a preinst script does nothing when a package is
@@ -16,7 +17,7 @@ import (
 // others' lines takes a third of a second for a small system.
 func doesNothing(script string) bool {
 	first, rest, ok := strings.Cut(script, "\n")
-	if !ok || !shebang.MatchString(first) {
+	if !ok || !shebang().MatchString(first) {
 		return false
 	}
 	inIf := false
@@ -24,12 +25,12 @@ func doesNothing(script string) bool {
 		line = strings.TrimSpace(line)
 		switch {
 		case line == "", line[0] == '#', line == "set -e", line == "set -eu", line == "exit 0" && !inIf:
-		case !inIf && helperLine.MatchString(line):
-		case !inIf && oldVersionIf.MatchString(line):
+		case !inIf && helperLine().MatchString(line):
+		case !inIf && oldVersionIf().MatchString(line):
 			inIf = true
 		case inIf && line == "fi":
 			inIf = false
-		case inIf && chmodLine.MatchString(line):
+		case inIf && chmodLine().MatchString(line):
 		default:
 			return false
 		}
@@ -38,13 +39,19 @@ func doesNothing(script string) bool {
 }
 
 var (
-	shebang = regexp.MustCompile(`^#! ?/bin/(da|ba)?sh( -eu?)?$`)
+	shebang = lazyRegexp(`^#! ?/bin/(da|ba)?sh( -eu?)?$`)
 	// Each of these commands of dpkg-maintscript-helper(1) does nothing in a preinst
 	// without an old version.
-	helperLine   = regexp.MustCompile(`^dpkg-maintscript-helper (rm_conffile|mv_conffile|symlink_to_dir|dir_to_symlink) [^;&|<>()$` + "`" + `]* -- "\$@"$`)
-	oldVersionIf = regexp.MustCompile(`^if \[ "\$1" = "install" \] && \[ -n "\$2" \] && \[ -e "[^"$` + "`" + `]*" \] *; then$`)
-	chmodLine    = regexp.MustCompile(`^chmod \+x "[^"$` + "`" + `]*" >/dev/null \|\| true$`)
+	helperLine   = lazyRegexp(`^dpkg-maintscript-helper (rm_conffile|mv_conffile|symlink_to_dir|dir_to_symlink) [^;&|<>()$` + "`" + `]* -- "\$@"$`)
+	oldVersionIf = lazyRegexp(`^if \[ "\$1" = "install" \] && \[ -n "\$2" \] && \[ -e "[^"$` + "`" + `]*" \] *; then$`)
+	chmodLine    = lazyRegexp(`^chmod \+x "[^"$` + "`" + `]*" >/dev/null \|\| true$`)
 )
+
+// lazyRegexp compiles an expression when it is needed first: this package is part of
+// every worker of a build root, and few use it.
+func lazyRegexp(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // needsPreinst reports whether the preinst script of a package has to be run.
 func (j *job) needsPreinst() bool {

@@ -35,10 +35,7 @@ const (
 	firstSize = 256 << 10 // of the output of a block whose size is not told
 )
 
-var (
-	headerMagic = [6]byte{0xfd, '7', 'z', 'X', 'Z', 0}
-	crc64Table  = crc64.MakeTable(crc64.ECMA)
-)
+var headerMagic = [6]byte{0xfd, '7', 'z', 'X', 'Z', 0}
 
 // A Decoder reads one .xz file after the other. The zero value is ready for Reset;
 // it keeps its buffers from one file to the next.
@@ -127,7 +124,7 @@ func (d *Decoder) streamHeader() ([]byte, error) {
 	case 1:
 		d.check = crc32.NewIEEE()
 	case 4:
-		d.check = crc64.New(crc64Table)
+		d.check = crc64.New(crc64.MakeTable(crc64.ECMA))
 	case 10:
 		d.check = sha256.New()
 	default:
