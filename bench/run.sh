@@ -75,3 +75,7 @@ cat <<T
 
 Median (least to most) of $runs runs in turn; peak memory of osbuild-star itself $((rss / 1024)) MiB.
 T
+
+# What a stage costs that does nothing, beside upstream osbuild where OSBUILD_UPSTREAM names it.
+echo
+BIN=$bin "$here/noop.sh"
