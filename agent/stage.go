@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/stages"
@@ -178,6 +179,12 @@ func view(dir, target, scratch string) error {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
+	}
+	// It is the top of what is seen, and as old as what was prepared.
+	if st, err := os.Stat(dir); err != nil {
+		return err
+	} else if err := os.Chtimes(scratch+"/upper", time.Time{}, st.ModTime()); err != nil {
+		return err
 	}
 	data := "lowerdir=" + dir + ",upperdir=" + scratch + "/upper,workdir=" + scratch + "/work,volatile"
 	if err := unix.Mount("overlay", target, "overlay", 0, data); err != nil {

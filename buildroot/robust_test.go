@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -393,5 +394,93 @@ func testOutput(t *testing.T, sandbox string) {
 	}
 	if out, _ := sh(t, b, "echo fine"); out != "fine" {
 		t.Errorf("afterwards: %q", out)
+	}
+}
+
+// A view of /var is given to the next program as long as nobody changed anything of
+// it, and is removed with what is in it when somebody did.
+func TestViewsOfVar(t *testing.T) {
+	_, b := openHost(t)
+	dirs := filepath.Join(b.vardir.Path, "stages")
+	for range 20 {
+		if _, res := sh(t, b, "ls -laR /var >/dev/null 2>&1; true"); res.Status != 0 {
+			t.Fatal(res.Status)
+		}
+	}
+	// Two that wait, the one that is given back, and one that was made meanwhile. Their
+	// names count them.
+	ents, err := os.ReadDir(dirs)
+	if err != nil || len(ents) == 0 {
+		t.Fatalf("%v %v", ents, err)
+	}
+	for _, ent := range ents {
+		if n, err := strconv.Atoi(ent.Name()); err != nil || n > 4 {
+			t.Errorf("view %s for programs that change nothing: %v", ent.Name(), err)
+		}
+	}
+	for name, script := range map[string]string{
+		"a file": "echo x >/var/tmp/left", "a file at the top": "echo x >/var/left", "one for a moment": "touch /var/x; rm /var/x",
+		"the mode": "chmod 700 /var", "the owner": "chown 7:8 /var", "the time": "touch -d @5 /var",
+		"less": "rmdir /var/tmp",
+	} {
+		before, _ := sh(t, b, "stat -c '%a %u %g %Y' /var; ls -A /var /var/tmp")
+		if _, res := sh(t, b, script); res.Status != 0 {
+			t.Fatalf("%s: status %d", name, res.Status)
+		}
+		for range 3 { // whichever view they get
+			if after, _ := sh(t, b, "stat -c '%a %u %g %Y' /var; ls -A /var /var/tmp"); after != before {
+				t.Errorf("%s: /var was %q and is %q", name, before, after)
+			}
+		}
+	}
+	sh(t, b, "head -c 1000000 /dev/zero >/var/tmp/large")
+	for i := 0; ; i++ {
+		found, _ := filepath.Glob(dirs + "/*/upper/tmp/large")
+		if len(found) == 0 {
+			break
+		}
+		if i == 100 {
+			t.Errorf("left on disk: %v", found)
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Programs with more or fewer privileges than most have exactly those, and those
+// after them the usual ones.
+func TestOtherPrivileges(t *testing.T) {
+	_, b := openHost(t)
+	status := func(job Job) string {
+		t.Helper()
+		var out []string
+		job.Argv, job.Line = []string{"/bin/sh", "-c", "grep -E '^(Cap|NoNewPrivs)' /proc/self/status"}, func(s string) { out = append(out, strings.Join(strings.Fields(s), "")) }
+		if res, err := b.Run(context.Background(), job); err != nil || res.Err != nil || res.Status != 0 {
+			t.Fatalf("%v %+v", err, res)
+		}
+		return strings.Join(out, " ")
+	}
+	set := func(bits uint64, nnp int) string {
+		return fmt.Sprintf("CapInh:%016x CapPrm:%016[2]x CapEff:%016[2]x CapBnd:%016[2]x CapAmb:%016[1]x NoNewPrivs:%[3]d", 0, bits, nnp)
+	}
+	var usual uint64
+	if _, err := fmt.Sscanf(regexp.MustCompile("CapBnd:([0-9a-f]+)").FindStringSubmatch(status(Job{}))[1], "%x", &usual); err != nil {
+		t.Fatal(err)
+	}
+	const ptrace = 1 << 19 // CAP_SYS_PTRACE
+	for _, c := range []struct {
+		job  Job
+		want string
+	}{
+		{Job{}, set(usual, 1)},
+		{Job{NewPrivs: true}, set(usual, 0)},
+		{Job{}, set(usual, 1)},
+		{Job{Caps: []string{"SYS_PTRACE"}}, set(usual|ptrace, 1)},
+		{Job{Caps: []string{"SYS_PTRACE"}, NewPrivs: true}, set(usual|ptrace, 0)},
+		{Job{}, set(usual, 1)},
+	} {
+		if got := status(c.job); got != c.want {
+			t.Errorf("caps %v, new privileges %v:\n got %s\nwant %s", c.job.Caps, c.job.NewPrivs, got, c.want)
+		}
 	}
 }
