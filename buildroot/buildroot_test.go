@@ -272,21 +272,6 @@ func testCloseLeavesNothing(t *testing.T, sandbox string) {
 	}
 }
 
-// One stage in a warm build root.
-func BenchmarkNoop(b *testing.B) {
-	for _, sandbox := range []string{SandboxNspawn, SandboxNative} {
-		b.Run(sandbox, func(b *testing.B) {
-			_, br := openHost(b, sandbox)
-			for b.Loop() {
-				res, err := br.Run(context.Background(), Job{Native: "org.osbuild.hostname", Arguments: json.RawMessage(`{"tree":"/run/osbuild/tree","options":{"hostname":"x"}}`)})
-				if err != nil || res.Err != nil {
-					b.Fatal(err, res)
-				}
-			}
-		})
-	}
-}
-
 // A build root from nothing to the end of its runner, which does next to nothing.
 func BenchmarkOpen(b *testing.B) {
 	for _, sandbox := range []string{SandboxNspawn, SandboxNative} {

@@ -13,8 +13,10 @@ import (
 // The directory that took the changes of one job is the layer below the next. The
 // kernel refuses that for as long as anybody has the mount that wrote to it, and a
 // container that starts has a copy of every mount of its Space for a moment.
-func TestJobsDoNotWaitForStarts(t *testing.T) {
-	under, b := openHost(t)
+func TestJobsDoNotWaitForStarts(t *testing.T) { eachSandbox(t, testJobsDoNotWaitForStarts) }
+
+func testJobsDoNotWaitForStarts(t *testing.T, sandbox string) {
+	under, b := openHost(t, sandbox)
 	jobs, err := NewSpace()
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +30,7 @@ func TestJobsDoNotWaitForStarts(t *testing.T) {
 		for !stop.Load() && err == nil {
 			var other *BuildRoot
 			if other, err = Open(context.Background(), Config{
-				Space: under, Jobs: jobs, Tree: "/", Runner: "org.osbuild.linux", Work: b.cfg.Work, Var: b.cfg.Var,
+				Sandbox: sandbox, Space: under, Jobs: jobs, Tree: "/", Runner: "org.osbuild.linux", Work: b.cfg.Work, Var: b.cfg.Var,
 			}); err == nil {
 				err = other.Close()
 			}

@@ -399,8 +399,10 @@ func testOutput(t *testing.T, sandbox string) {
 
 // A view of /var is given to the next program as long as nobody changed anything of
 // it, and is removed with what is in it when somebody did.
-func TestViewsOfVar(t *testing.T) {
-	_, b := openHost(t)
+func TestViewsOfVar(t *testing.T) { eachSandbox(t, testViewsOfVar) }
+
+func testViewsOfVar(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	dirs := filepath.Join(b.vardir.Path, "stages")
 	for range 20 {
 		if _, res := sh(t, b, "ls -laR /var >/dev/null 2>&1; true"); res.Status != 0 {
@@ -449,8 +451,10 @@ func TestViewsOfVar(t *testing.T) {
 
 // Programs with more or fewer privileges than most have exactly those, and those
 // after them the usual ones.
-func TestOtherPrivileges(t *testing.T) {
-	_, b := openHost(t)
+func TestOtherPrivileges(t *testing.T) { eachSandbox(t, testOtherPrivileges) }
+
+func testOtherPrivileges(t *testing.T, sandbox string) {
+	_, b := openHost(t, sandbox)
 	status := func(job Job) string {
 		t.Helper()
 		var out []string
