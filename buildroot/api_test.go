@@ -305,7 +305,7 @@ func testCloseWithServers(t *testing.T, sandbox string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	leaks := goleak.IgnoreCurrent()
+	leaks := ignoreWaiting()
 	vardir := t.TempDir()
 	b, err := Open(context.Background(), Config{Sandbox: sandbox, Space: s, Tree: testHost.Tree, Runner: "org.osbuild.linux", Work: t.TempDir(), Var: vardir})
 	if err != nil {
@@ -352,7 +352,7 @@ func testCloseWithServers(t *testing.T, sandbox string) {
 	if _, err := b.serveAPI(&Job{}); err == nil {
 		t.Error("an API was made afterwards")
 	}
-	if err := goleak.Find(leaks); err != nil {
+	if err := goleak.Find(leaks...); err != nil {
 		t.Error(err)
 	}
 }

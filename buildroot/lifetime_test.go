@@ -214,6 +214,13 @@ func testManyTimes(t *testing.T, sandbox string) {
 	}
 }
 
+// ignoreWaiting ignores what runs now, and threads of a Space that wait.
+func ignoreWaiting() []goleak.Option {
+	return []goleak.Option{
+		goleak.IgnoreCurrent(), goleak.IgnoreTopFunction("github.com/osbuild-star/osbuild-star/buildroot.(*Space).serve"),
+	}
+}
+
 // Whatever goes wrong at the start, the error says it and nothing is left.
 func TestOpenFails(t *testing.T) { eachSandbox(t, testOpenFails) }
 
@@ -257,10 +264,7 @@ func testOpenFails(t *testing.T, sandbox string) {
 				c.cfg.Var = t.TempDir()
 			}
 			before := counts(t, c.cfg.Work)
-			leaks := []goleak.Option{
-				goleak.IgnoreCurrent(), // and threads of the Space that wait
-				goleak.IgnoreTopFunction("github.com/osbuild-star/osbuild-star/buildroot.(*Space).serve"),
-			}
+			leaks := ignoreWaiting()
 			ctx := context.Background()
 			if c.ctx != nil {
 				ctx = c.ctx()
