@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +55,20 @@ func mountOverlay(dir string, o Overlay, target string) error {
 		return &os.PathError{Op: "chdir", Path: dir, Err: err}
 	}
 	defer unix.Chdir("/")
-	if err := unix.Mount("overlay", target, "overlay", 0, data); err != nil {
+	// The kernel lets go of a mount a moment after its last user, and refuses until
+	// then to show what was written to it as a layer.
+	err := unix.Mount("overlay", target, "overlay", 0, data)
+	for wait := time.Millisecond; errors.Is(err, unix.EBUSY) && wait < 5*time.Second; wait *= 2 {
+		time.Sleep(wait)
+		// What was refused has left the mark of a mount that was not ended in order.
+		if o.Upper != "" {
+			if rerr := os.RemoveAll(filepath.Join(o.Work, "work")); rerr != nil {
+				return rerr
+			}
+		}
+		err = unix.Mount("overlay", target, "overlay", 0, data)
+	}
+	if err != nil {
 		return fmt.Errorf("mounting an overlay on %s: %w", target, err)
 	}
 	return nil
