@@ -174,13 +174,13 @@ func (s *server) work(ctx context.Context, p *wire.Program, files []*os.File) *w
 	return <-done
 }
 
-// finish runs the program. What it wrote to /var is removed while nobody waits.
+// finish runs the program. What it wrote to /var is gone when its end is told.
 func (s *server) finish(ctx context.Context, sp spare, p *wire.Program, files []*os.File) *wire.Answer {
 	if sp.err != nil {
 		return failed(0, sp.err)
 	}
 	ans := sp.w.run(ctx, p, files)
-	go s.views.put(sp.w.vars)
+	s.views.put(sp.w.vars)
 	return ans
 }
 
