@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
+	"github.com/osbuild-star/osbuild-star/buildroot/binfmt"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/runners"
 	"golang.org/x/sys/unix"
@@ -80,6 +81,7 @@ type BuildRoot struct {
 	dir    string // below Work, the mount point of the root
 	vardir *scratch.Dir
 	cg     *cgroups
+	run    *binfmt.Handle // keeps programs of its architecture running
 	cmd    *exec.Cmd
 	sock   int
 	log    *tail // what the backend and the agent print
@@ -155,6 +157,11 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("composing the build root: %w", err)
+	}
+	if b.cfg.Arch != "" {
+		if b.run, err = binfmt.Use(b.cfg.Arch); err != nil {
+			return nil, err
+		}
 	}
 	if b.cg, err = newCgroups(b.name, cfg.BPF); err != nil {
 		return nil, err
@@ -397,7 +404,7 @@ func (b *BuildRoot) Close() error {
 		b.sock = -1
 	}
 	b.sendMu.Unlock()
-	var errs []error
+	errs := []error{b.run.Close()}
 	if b.cg != nil {
 		b.cg.kill()
 	}

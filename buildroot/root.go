@@ -3,7 +3,6 @@
 package buildroot
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/osbuild-star/osbuild-star/buildroot/binfmt"
 	"golang.org/x/sys/unix"
 )
 
@@ -189,10 +189,6 @@ func InRoot(tree, p string) (string, error) {
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
-// machines are the ELF machine numbers of the architectures that are known, as
-// they are written in a little-endian or big-endian header.
-var machines = map[uint16]string{62: "x86_64", 183: "aarch64", 22: "s390x", 21: "ppc64le", 243: "riscv64", 3: "i686", 40: "armv7hl"}
-
 // programs that a tree has when it has any.
 var telltale = []string{"usr/bin/env", "bin/sh", "usr/bin/bash", "usr/lib/systemd/systemd", "usr/bin/dpkg", "usr/bin/rpm", "usr/bin/true", "sbin/init", "usr/sbin/ldconfig"}
 
@@ -217,17 +213,9 @@ func elfArch(file string) string {
 		return ""
 	}
 	defer f.Close()
-	var h [20]byte
-	if n, err := f.ReadAt(h[:], 0); n < len(h) && err != nil || string(h[:4]) != "\x7fELF" {
+	var h [binfmt.HeaderSize]byte
+	if _, err := f.ReadAt(h[:], 0); err != nil {
 		return ""
 	}
-	order := binary.ByteOrder(binary.LittleEndian)
-	if h[5] == 2 {
-		order = binary.BigEndian
-	}
-	arch := machines[order.Uint16(h[18:])]
-	if arch == "ppc64le" && h[5] == 2 {
-		return "ppc64"
-	}
-	return arch
+	return binfmt.Identify(h[:])
 }

@@ -26,6 +26,7 @@ import (
 
 	"github.com/osbuild-star/osbuild-star/agent/wire"
 	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/buildroot/binfmt"
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/libdir"
 	"github.com/osbuild-star/osbuild-star/manifest"
@@ -84,6 +85,7 @@ type Engine struct {
 	work  *scratch.Dir     // for mount points
 	run   *scratch.Dir     // in the store
 	roots map[string]*root
+	runs  map[string]*binfmt.Handle // by architecture: its programs run
 	nextN int
 	lib   string // mount point of the library directory, "" when it is shown as it is
 
@@ -107,7 +109,7 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}}
+	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
 }
 
 // StageError is a stage that failed.
@@ -193,6 +195,7 @@ func (e *Engine) prepare() error {
 		work.Close()
 		return err
 	}
+	_ = binfmt.Sweep() // what a killed process left; without binfmt_misc it left nothing
 	e.space, e.under, e.work, e.run = space, under, work, run
 	e.unchanged, e.ahead = map[string]*worktree{}, make(chan *worktree, 1)
 	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})
@@ -263,6 +266,10 @@ func (e *Engine) Close() error {
 	wg.Wait()
 	<-e.settled
 	e.roots = map[string]*root{}
+	for _, h := range e.runs {
+		errs = append(errs, h.Close())
+	}
+	clear(e.runs)
 	errs = append(errs, e.space.Close(), e.under.Close(), e.run.Close(), e.work.Close())
 	e.space, e.lib = nil, ""
 	return errors.Join(errs...)
@@ -399,6 +406,10 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 		Space: e.under, Jobs: e.space, Tree: at, Runner: runner, Program: program, Network: pl.network, Work: e.work.Path, Var: vardir, Agent: e.cfg.Agent,
 		Sandbox: e.cfg.Sandbox,
 	})
+	var be *binfmt.Error
+	if errors.As(err, &be) {
+		err = &HostError{err, be.Hint}
+	}
 	if err != nil && tree != nil {
 		err = errors.Join(err, e.under.Do(func() error { return buildroot.Unmount(at) }))
 		r.tree = ""

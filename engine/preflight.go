@@ -86,6 +86,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 		}
 	}
 	hostTools := map[string]string{}
+	foreign := map[string]string{"": ""}
 	for pl := range need {
 		var ve *buildroot.VarError
 		if err := buildroot.CheckVar(cmp.Or(pl.vardir, e.cfg.Var)); errors.As(err, &ve) {
@@ -95,8 +96,14 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 		}
 		have, _ := b.cachedUpTo(pl)
 		for _, st := range pl.steps[have+1:] {
+			if pl.adopted(st) == nil && pl.build != nil {
+				foreign[pl.build.p.Arch] = "build root " + pl.build.p.Name
+			}
 			for i := st.from; i < st.to; i++ {
 				s := pl.p.Stages[i]
+				if pl.progs[i].startsTree() {
+					foreign[pl.p.Arch] = s.Type
+				}
 				if len(s.Devices) > 0 {
 					if _, err := os.Stat("/dev/loop-control"); err != nil {
 						add(Missing{What: "loop devices (/dev/loop-control)", Why: "for " + s.Type, Hint: "load the module: modprobe loop"})
@@ -125,6 +132,11 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 			first, _, _ := strings.Cut(tool, "|")
 			pkg := cmp.Or(packageOf[first], path.Base(first))
 			add(Missing{What: strings.ReplaceAll(tool, "|", " or "), Why: "the host is the build root of " + stage, Package: pkg})
+		}
+	}
+	for arch, what := range foreign {
+		if m, ok := missingEmulation(arch, what); ok {
+			add(m)
 		}
 	}
 	slices.SortFunc(out, func(a, b Missing) int {

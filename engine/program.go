@@ -34,6 +34,12 @@ type program struct {
 	module *libdir.Module
 }
 
+// startsTree tells whether it may start programs of the tree that it works on: a
+// program of a library directory does not say, and may.
+func (p program) startsTree() bool {
+	return p.module != nil || p.native != nil && p.native.Chroot
+}
+
 // stage finds the program of a stage. The assembler of a document of version 1 is
 // among the assemblers of a library directory; here a stage of its name does the
 // same.

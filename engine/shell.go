@@ -157,6 +157,9 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 	if pl.build != nil {
 		buildTree = trees[pl.build]
 	}
+	if err := b.e.runPrograms(pl, tree); err != nil {
+		return 0, err
+	}
 	st := &manifest.Stage{}
 	var caps []string
 	prog := program{}

@@ -201,6 +201,12 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		err = fail(err)
 		return res, err
 	}
+	if prog.startsTree() {
+		if err = b.e.runPrograms(pl, tree); err != nil {
+			err = fail(err)
+			return res, err
+		}
+	}
 	span := b.stageSpan(pl, i)
 	defer func() { span.End(err) }()
 	prepare := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "prepare"})

@@ -38,11 +38,14 @@ var allowed = map[string][]string{
 	"sources/lock":    {"manifest", "sources", "sources/apt"},
 
 	// Execution.
-	"engine":    {"agent/wire", "buildroot", "hostapi", "internal/scratch", "libdir", "manifest", "monitor", "runners", "sources", "stages", "store"},
+	"engine":    {"agent/wire", "buildroot", "buildroot/binfmt", "hostapi", "internal/scratch", "libdir", "manifest", "monitor", "runners", "sources", "stages", "store"},
 	"engine/vm": {"monitor"},
-	"buildroot": {"agent/seccomp", "agent/wire", "hostapi", "internal/scratch", "runners"},
+	"buildroot": {"agent/seccomp", "agent/wire", "buildroot/binfmt", "hostapi", "internal/scratch", "runners"},
 	"hostapi":   {},
 	"store":     {"internal/scratch"},
+
+	// Which programs the kernel runs, and making it run more.
+	"buildroot/binfmt": {},
 
 	// How far two names are apart.
 	"internal/edit": {},
