@@ -26,6 +26,8 @@ var packageTable = []Builtin{
 			{Name: "mirror", Type: "string | None", Default: "None", Doc: "Where it is; None is the mirror that the host's apt is configured with.", Keyword: true},
 			{Name: "keyring", Type: "string | source | None", Default: "None", Keyword: true,
 				Doc: "File with the keys that sign it: a path on the host, or file(\"…\") of the workspace; None is the archive keyring of Debian."},
+			{Name: "optional", Type: "bool", Default: "False", Keyword: true,
+				Doc: "Do without it for an architecture that it is not made for, instead of failing."},
 		},
 		run: runDebRepo,
 	},
@@ -48,7 +50,7 @@ var packageTable = []Builtin{
 }
 
 func runDebRepo(c *call) (starlark.Value, error) {
-	repo := manifest.DebRepo{Mirror: strings.TrimRight(c.str("mirror"), "/"), Suite: c.str("suite"), Components: c.strs("components")}
+	repo := manifest.DebRepo{Mirror: strings.TrimRight(c.str("mirror"), "/"), Suite: c.str("suite"), Components: c.strs("components"), Optional: c.bool("optional")}
 	if bad := func(s string) bool { return s == "" || strings.ContainsAny(s, " \t\n[]") }; bad(repo.Suite) {
 		return nil, c.fail("suite", "", "%q is not the name of a suite", repo.Suite)
 	} else if i := slices.IndexFunc(repo.Components, bad); i >= 0 || len(repo.Components) == 0 {
@@ -78,6 +80,9 @@ func runDebRepo(c *call) (starlark.Value, error) {
 	}
 	if repo.Keyring != "" {
 		text += fmt.Sprintf(", keyring = %q", repo.Keyring)
+	}
+	if repo.Optional {
+		text += ", optional = True"
 	}
 	return &repoValue{repo: repo, value: value{
 		typ: "deb_repo", text: text + ")",

@@ -23,6 +23,7 @@ type DebRepo struct {
 	Suite      string   // "bookworm", "bookworm-security"
 	Components []string // ["main"]
 	Keyring    string   // file with the keys that sign it; "" is the Debian archive keyring
+	Optional   bool     // do without it when it was not made for the architecture
 }
 
 // Package is one exact package archive.

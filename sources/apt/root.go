@@ -86,6 +86,9 @@ func (r *Resolver) rootFor(req *manifest.PackageRequest) (*root, error) {
 			return nil, err
 		}
 		fmt.Fprintf(h, "%q %q %q", rr.mirror, repo.Suite, components(repo))
+		if repo.Optional {
+			fmt.Fprint(h, " optional")
+		}
 		for _, k := range rr.keyrings {
 			b, err := os.ReadFile(k)
 			if err != nil {

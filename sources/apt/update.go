@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/monitor"
@@ -55,7 +56,7 @@ func (rt *root) update(ctx context.Context, span *monitor.Span) (err error) {
 		}
 		return rt.updateError(stderr, err)
 	}
-	if err := rt.readTargets(ctx); err != nil {
+	if err := rt.readTargets(ctx, span); err != nil {
 		return err
 	}
 	rt.updated = true
@@ -88,8 +89,8 @@ func (w *lineWriter) flush() {
 }
 
 // readTargets lists the indexes, and checks that each component of each repository
-// has one for the architecture.
-func (rt *root) readTargets(ctx context.Context) error {
+// has one for the architecture. A repository without which one can do may have none.
+func (rt *root) readTargets(ctx context.Context, span *monitor.Span) error {
 	out, stderr, err := rt.run(ctx, nil, "apt-get", "indextargets", "--format",
 		"$(FILENAME)\t$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ARCHITECTURE)", "Created-By: Packages")
 	if err != nil {
@@ -104,6 +105,16 @@ func (rt *root) readTargets(ctx context.Context) error {
 	}
 	rt.targets = nil
 	for _, r := range rt.repos {
+		if made := rt.architectures(r); len(made) > 0 && !slices.Contains(made, rt.arch) {
+			if r.repo.Optional {
+				span.Emit(monitor.Event{Kind: monitor.Note, Text: fmt.Sprintf("the suite %s at %s is not made for %s: doing without it", r.repo.Suite, r.mirror, rt.arch)})
+				continue
+			}
+			return &sources.Error{
+				Msg:  fmt.Sprintf("the suite %s at %s is not made for %s: it has %s", r.repo.Suite, r.mirror, rt.arch, strings.Join(made, ", ")),
+				Hint: fmt.Sprintf("take one of these architectures, or a suite that has %s", rt.arch),
+			}
+		}
 		want := components(r.repo)
 		if want == nil {
 			want = []string{""} // flat
@@ -127,6 +138,34 @@ func (rt *root) readTargets(ctx context.Context) error {
 	}
 	return nil
 }
+
+// architectures are those that a repository says it is made for, in the Release file
+// that apt has verified; none when it does not say.
+func (rt *root) architectures(r rootRepo) []string {
+	dir := filepath.Join(rt.dir, "state/lists")
+	ents, _ := os.ReadDir(dir)
+	// apt makes the name of a file of its URL.
+	_, at, _ := strings.Cut(plainURI(r.mirror), ":")
+	name := aptName(strings.TrimLeft(at, "/")) + "_dists_" + aptName(strings.Trim(r.repo.Suite, "/")) + "_"
+	for _, e := range ents {
+		have := strings.TrimLeft(unescape(e.Name()), "_")
+		if have != name+"InRelease" && have != name+"Release" {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil
+		}
+		for line := range bytes.Lines(b) {
+			if list, ok := bytes.CutPrefix(line, []byte("Architectures:")); ok {
+				return slices.DeleteFunc(strings.Fields(string(list)), func(a string) bool { return a == "all" })
+			}
+		}
+	}
+	return nil
+}
+
+func aptName(path string) string { return strings.ReplaceAll(path, "/", "_") }
 
 func sameSuite(a, b string) bool { return strings.TrimRight(a, "/") == strings.TrimRight(b, "/") }
 
