@@ -78,7 +78,7 @@ var lowLevel = []Builtin{
 			{Name: "stages", Type: "list[stage]", Doc: "The stages, in order."},
 			{Name: "build", Type: "buildroot | None", Default: "None", Doc: "The build root that the stages run in; None is the host's tree.", Keyword: true},
 			{Name: "source_epoch", Type: "int | None", Default: "None", Doc: "Seconds since 1970: newer time stamps become this one. None is what MODULE.star says.", Keyword: true},
-			{Name: "arch", Type: "string | None", Default: "None", Doc: "Architecture of the tree; None is that of the build root, or else of the trees that go into it, or else the host's.", Keyword: true},
+			{Name: "arch", Type: "string | None", Default: "None", Doc: "Architecture of the tree; None is that of the trees that go into it, or else of the build root, or else the host's.", Keyword: true},
 		},
 		run: runPipeline,
 	},
@@ -219,18 +219,18 @@ func runPipeline(c *call) (starlark.Value, error) {
 	return p, nil
 }
 
-// inheritedArch is the architecture of the build root, or of what goes into the
-// pipeline: a disk with an s390x tree on it is one for s390x.
+// inheritedArch is the architecture of what goes into the pipeline, or else of the
+// build root: a disk with an s390x tree on it is one for s390x, whatever makes it.
 func inheritedArch(p *pipelineValue) string {
-	if b := p.build.pipeline; b != nil && b.arch != "" {
-		return b.arch
-	}
 	for _, s := range p.stages {
 		for _, name := range slices.Sorted(maps.Keys(s.inputs)) {
 			if t := s.inputs[name].tree; t != nil && t.arch != "" {
 				return t.arch
 			}
 		}
+	}
+	if b := p.build.pipeline; b != nil {
+		return b.arch
 	}
 	return ""
 }

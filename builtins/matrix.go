@@ -22,6 +22,7 @@ type matrixTarget struct {
 	target
 	axes     []string
 	variants []rulefile.Variant
+	whole    []rulefile.Variant // what no suffix means; nil: all
 	scope    *rulefile.Scope
 	fn       starlark.Value
 
@@ -39,6 +40,31 @@ var _ rulefile.VariantTarget = (*matrixTarget)(nil)
 
 // Variants returns all variants, in the order of the axes and their values.
 func (m *matrixTarget) Variants() []rulefile.Variant { return m.variants }
+
+// Whole returns the variants that are meant when none is named.
+func (m *matrixTarget) Whole() []rulefile.Variant {
+	if m.whole != nil {
+		return m.whole
+	}
+	return m.variants
+}
+
+// one returns the image that the matrix stands for where none of its variants is
+// named, and where that is one by its own word; its label has no suffix then. Else
+// it is nil.
+func (m *matrixTarget) one() (*imageTarget, error) {
+	if len(m.whole) != 1 {
+		return nil, nil
+	}
+	t, err := m.Variant(m.whole[0].Name)
+	if err != nil {
+		return nil, err
+	}
+	img := *t.(*imageTarget)
+	img.label.Variant = ""
+	img.text = fmt.Sprintf("<image %s>", img.label)
+	return &img, nil
+}
 
 // Variant returns the image of one variant.
 func (m *matrixTarget) Variant(name string) (rulefile.Target, error) {
@@ -110,7 +136,7 @@ func runMatrix(c *call) (starlark.Value, error) {
 		axis := string(kv[0].(starlark.String))
 		for _, v := range elements(kv[1]) {
 			text := string(v.(starlark.String))
-			if text == "" || strings.ContainsAny(text, "@/:,= \t\n") {
+			if text == "" || strings.ContainsAny(text, "@/:,= \t\n") || text == rulefile.AllVariants {
 				return nil, c.fail("axes", "", "%q cannot be a value of an axis: it is part of a label", text)
 			}
 			values[axis] = append(values[axis], text)
@@ -144,7 +170,7 @@ func runMatrix(c *call) (starlark.Value, error) {
 	var walk func(axes []rulefile.Axis)
 	walk = func(axes []rulefile.Axis) {
 		if len(axes) == len(m.axes) {
-			if !excluded(axes, excludes) {
+			if !hasAll(axes, excludes) {
 				add(variantOf(axes))
 			}
 			return
@@ -171,6 +197,20 @@ func runMatrix(c *call) (starlark.Value, error) {
 	}
 	if len(m.variants) == 0 {
 		return nil, c.fail("exclude", "", "nothing is left of the matrix")
+	}
+	if d, ok := c.args["default"].(*starlark.Dict); ok {
+		cond, err := c.cellOf("default", d, m.axes)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range m.variants {
+			if hasAll(v.Axes, []map[string][]string{cond}) {
+				m.whole = append(m.whole, v)
+			}
+		}
+		if len(m.whole) == 0 {
+			return nil, c.fail("default", "", "no variant is %s", d)
+		}
 	}
 	m.attrs = starlark.StringDict{"axes": fromPlain(anyList(m.axes))}
 	return starlark.None, c.declare(&m.target, m, "matrix")
@@ -202,8 +242,8 @@ func (c *call) cellOf(arg string, d *starlark.Dict, axes []string) (map[string][
 	return out, nil
 }
 
-// excluded says whether a cell has all the values of one of the conditions.
-func excluded(axes []rulefile.Axis, conditions []map[string][]string) bool {
+// hasAll says whether a cell has all the values of one of the conditions.
+func hasAll(axes []rulefile.Axis, conditions []map[string][]string) bool {
 	for _, cond := range conditions {
 		hits := 0
 		for _, a := range axes {

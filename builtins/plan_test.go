@@ -235,17 +235,41 @@ hello
 	}
 }
 
-// TestForeign: the architecture of an image reaches everything that is made of it.
+// TestForeign: the architecture of an image reaches everything that is made of it, and
+// what it is made with is of the host's, unless the caller says otherwise.
 func TestForeign(t *testing.T) {
 	p, _ := openArchive(t, `load("@osbuild//debian.star", "debian_image")
 debian_image(name = "a", arch = "aarch64", packages = ["linux-image-arm64"], boot = "uefi")
-debian_image(name = "b", arch = "aarch64", packages = ["linux-image-arm64"], boot = "uefi", build = buildroot.host)
+debian_image(name = "b", arch = "aarch64", packages = ["linux-image-arm64"], build = buildroot.host)
+debian_image(name = "c", arch = "aarch64", packages = ["linux-image-arm64"], build_arch = "aarch64")
 `, nil)
 	plan := planOf(t, p, "//:all")
-	for _, pl := range plan.Manifest.Pipelines {
-		if pl.Arch != "aarch64" && !(pl.Name == "efi-b" && pl.Arch == "") {
-			t.Errorf("pipeline %s is for %q", pl.Name, pl.Arch)
+	got := map[string]string{}
+	for _, tt := range plan.Artifacts {
+		for pl := plan.Manifest.Pipeline(tt.Pipeline); pl != nil; {
+			got[tt.Label.Name] += pl.Name + ":" + pl.Arch + " "
+			if pl.Build == nil || pl.Build.Pipeline == "" {
+				break
+			}
+			pl = plan.Manifest.Pipeline(pl.Build.Pipeline)
 		}
+	}
+	want := map[string]string{"a": "qcow2:aarch64 build: ", "b": "qcow2-b:aarch64 ", "c": "qcow2-c:aarch64 build-c:aarch64 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("architectures of images and their build roots (-want +got):\n%s", diff)
+	}
+	var arches []string
+	for _, pl := range plan.Manifest.Pipelines {
+		for _, s := range pl.Stages {
+			if s.Type == "org.osbuild-star.deb" {
+				arches = append(arches, pl.Name+":"+pl.Arch)
+			}
+		}
+	}
+	slices.Sort(arches)
+	arches = slices.Compact(arches)
+	if diff := cmp.Diff([]string{"base:aarch64", "build-c:aarch64", "build:", "os-b:aarch64", "os-c:aarch64", "os:aarch64"}, arches); diff != "" {
+		t.Errorf("architectures of the trees of packages (-want +got):\n%s", diff)
 	}
 	for _, a := range plan.Artifacts {
 		if a.Arch != "aarch64" {

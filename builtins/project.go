@@ -192,6 +192,13 @@ func (p *Project) Describe(t rulefile.Target) map[string]any {
 			names[i] = v.Name
 		}
 		d["axes"], d["variants"] = t.axes, names
+		if t.whole != nil {
+			names := make([]string, len(t.whole))
+			for i, v := range t.whole {
+				names[i] = v.Name
+			}
+			d["default"] = names
+		}
 	case *paramTarget:
 		d["default"], _ = toPlain("default", t.def)
 		d["value"], _ = toPlain("value", t.used)

@@ -132,7 +132,8 @@ var targetTable = []Builtin{
 	{
 		Name: "matrix",
 		Doc: "One target with many variants: one for each combination of the values of its axes. `image` is a function of the axes' names that " +
-			"returns an unnamed image; it is called for the variants that are asked for only. A variant's label is `//pkg:name@value-value`.",
+			"returns an unnamed image; it is called for the variants that are asked for only. A variant's label is `//pkg:name@value-value`; " +
+			"without a suffix all variants are meant, or those of `default`. Where that is one, it takes the place of an image of that name; `//pkg:name@all` is all.",
 		Result: "None",
 		Target: true,
 		Params: []Param{
@@ -140,6 +141,8 @@ var targetTable = []Builtin{
 			{Name: "axes", Type: "dict[string, list[string]]", Doc: "The axes, in order, and their values."},
 			{Name: "exclude", Type: "list[dict[string, string | list[string]]]", Default: "[]", Doc: "Combinations to leave out: each variant that has all of these values.", Keyword: true},
 			{Name: "include", Type: "list[dict[string, string]]", Default: "[]", Doc: "Further combinations, each with a value for every axis.", Keyword: true},
+			{Name: "default", Type: "dict[string, string | list[string]] | None", Default: "None", Keyword: true,
+				Doc: "Which variants are meant where none is named: `{\"arch\": arch.host}`; None is all."},
 			{Name: "image", Type: "function", Doc: "The function."},
 		},
 		run: runMatrix,
@@ -356,7 +359,13 @@ func (p *Project) concrete(ctx context.Context, targets []rulefile.Target) ([]ru
 				}
 			}
 		case *matrixTarget:
-			for _, v := range t.variants {
+			if img, err := t.one(); err != nil {
+				return err
+			} else if img != nil {
+				out = append(out, img)
+				return nil
+			}
+			for _, v := range t.Whole() {
 				img, err := t.Variant(v.Name)
 				if err != nil {
 					return err
@@ -398,6 +407,12 @@ func (p *Project) imageOf(ctx context.Context, t *testTarget) (*imageTarget, err
 	found, err := p.lookup(ctx, t.image, t)
 	if err != nil {
 		return nil, err
+	}
+	if m, ok := found.(*matrixTarget); ok {
+		img, err := m.one()
+		if img != nil || err != nil {
+			return img, err
+		}
 	}
 	img, ok := found.(*imageTarget)
 	if !ok {

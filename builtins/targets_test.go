@@ -102,6 +102,51 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
+// TestMatrixDefault: what the label of a matrix without a suffix means.
+func TestMatrixDefault(t *testing.T) {
+	with := func(d string) string {
+		return strings.Replace(matrixFile, "    image = server,", "    image = server,\n    default = "+d+",", 1)
+	}
+	for _, tt := range []struct {
+		def, pattern string
+		want         []string
+	}{
+		{`{"os": "r9", "arch": "s390x"}`, "//:server", []string{"//:server"}},
+		{`{"os": "r9", "arch": "s390x"}`, "//...", []string{"//:server", "//:t of //:server@r9-s390x"}},
+		{`{"os": "r9", "arch": "s390x"}`, "//:server@r9-s390x", []string{"//:server@r9-s390x"}},
+		{`{"os": "r9", "arch": "s390x"}`, "//:whole", []string{"//:whole of //:server"}},
+		{`{"arch": ["x86_64", "s390x"]}`, "//:server", []string{"//:server@r8-x86_64", "//:server@r9-x86_64", "//:server@r9-s390x"}},
+		{`{"arch": "s390x"}`, "//:server@all", []string{"//:server@r8-x86_64", "//:server@r9-x86_64", "//:server@r9-aarch64", "//:server@r9-s390x", "//:server@r10-riscv64"}},
+		{`{"os": "r9"}`, "//:server -//:server@arch=aarch64", []string{"//:server@r9-x86_64", "//:server@r9-s390x"}},
+	} {
+		src := with(tt.def)
+		if tt.pattern == "//:whole" {
+			src += "image_test(\"whole\", image = \":server\")\n"
+		}
+		p, _ := openArchive(t, src, nil)
+		plan := planOf(t, p, strings.Fields(tt.pattern)...)
+		var got []string
+		for _, a := range plan.Artifacts {
+			got = append(got, a.Label.String())
+		}
+		for _, x := range plan.Tests {
+			got = append(got, x.Label.String()+" of "+x.Image.String())
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("default = %s: %s (-want +got):\n%s", tt.def, tt.pattern, diff)
+		}
+	}
+	for def, want := range map[string]string{
+		`{"arch": "ppc64le"}`: "no variant is",
+		`{"cpu": "s390x"}`:    `there is no axis "cpu"`,
+	} {
+		p, _ := openArchive(t, with(def), nil)
+		if _, err := p.Match(context.Background(), []string{"//:server"}, ""); err == nil || !strings.Contains(formatted(err), want) {
+			t.Errorf("default = %s: %v", def, err)
+		}
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	p, _ := openArchive(t, paramsFile+"-- sub/BUILD.star --\n"+matrixFile+`group("g", [":server", "//:x"])`+"\n", nil)
 	targets, err := p.Match(context.Background(), []string{"//..."}, "")

@@ -252,8 +252,8 @@ func (l *Loader) subtract(ctx context.Context, s *selection, p Pattern, pkgs map
 		if !ok {
 			continue
 		}
-		for _, v := range vt.Variants() {
-			if sel.whole {
+		if sel.whole {
+			for _, v := range vt.Whole() {
 				sel.variants[v.Name] = true
 			}
 		}

@@ -68,6 +68,8 @@ func TestExpand(t *testing.T) {
 
 		{patterns: "//images:server", want: "//images:server"},
 		{patterns: "//images:server@arm-aws", want: "//images:server@arm-aws", made: 1},
+		{patterns: "//images:server@all", want: "//images:server@arm-aws //images:server@arm-azure //images:server@x86-aws //images:server@x86-azure", made: 4},
+		{patterns: "//images:server@all -//images:server@arch=arm", want: "//images:server@x86-aws //images:server@x86-azure", made: 2},
 		{patterns: "//images:server@arch=arm", want: "//images:server@arm-aws //images:server@arm-azure", made: 2},
 		{patterns: "//images:server@arch=arm,cloud=azure", want: "//images:server@arm-azure", made: 1},
 		{patterns: "//images:server@x86-aws //images:server@arm-aws", want: "//images:server@arm-aws //images:server@x86-aws", made: 2},

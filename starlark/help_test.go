@@ -32,6 +32,7 @@ type testMatrix struct {
 }
 
 func (m *testMatrix) Variants() []Variant { return m.variants }
+func (m *testMatrix) Whole() []Variant    { return m.variants }
 
 func (m *testMatrix) Variant(name string) (Target, error) {
 	*m.made = append(*m.made, name)

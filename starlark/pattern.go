@@ -17,6 +17,7 @@ import (
 //	-//images:x                               take away from what is left of it
 //	//images:server@rhel94-aarch64-aws        one variant
 //	//images/...@arch=aarch64,cloud=aws       some variants
+//	//images:server@all                       all variants, where no suffix is some
 type Pattern struct {
 	negative  bool
 	recursive bool // "…/..."
@@ -104,7 +105,7 @@ func (p Pattern) Matches(l Label) bool {
 	if !p.covers(l.Package) || !p.recursive && !p.all && p.name != l.Name {
 		return false
 	}
-	return l.Variant == "" || p.sel.Name == "" || p.sel.Name == l.Variant
+	return l.Variant == "" || p.sel.Name == "" || p.sel.Name == l.Variant || p.sel.Name == AllVariants
 }
 
 // covers reports whether targets of the package can match.
@@ -160,6 +161,9 @@ type Variant struct {
 	Axes []Axis
 }
 
+// AllVariants stands for the name of a variant and picks all of them.
+const AllVariants = "all"
+
 // A Selector picks variants: by name, or by values of axes. The values of one axis
 // are alternatives, those of several must all hold. The zero Selector picks all.
 type Selector struct {
@@ -211,7 +215,7 @@ func (s Selector) IsZero() bool { return s.Name == "" && len(s.Axes) == 0 }
 // Matches reports whether the selector picks v.
 func (s Selector) Matches(v Variant) bool {
 	if s.Name != "" {
-		return s.Name == v.Name
+		return s.Name == v.Name || s.Name == AllVariants
 	}
 	for _, want := range s.Axes {
 		ok := false

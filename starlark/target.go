@@ -52,6 +52,9 @@ type VariantTarget interface {
 	Target
 	// Variants names all variants, in order, and makes none.
 	Variants() []Variant
+	// Whole names those that are meant when none is named: all, or the ones that the
+	// target says.
+	Whole() []Variant
 	// Variant makes the one of that name, whose label has it as its Variant.
 	Variant(name string) (Target, error)
 }
