@@ -163,6 +163,13 @@ func elf(machine uint16, big bool) []byte {
 	return b
 }
 
+// elf32 is one of 32 bits.
+func elf32(machine uint16) []byte {
+	b := elf(machine, false)
+	b[4] = 1
+	return b
+}
+
 func TestArch(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -175,8 +182,9 @@ func TestArch(t *testing.T) {
 		{"ppc64le", elf(21, false), "ppc64le"},
 		{"ppc64", elf(21, true), "ppc64"},
 		{"riscv64", elf(243, false), "riscv64"},
-		{"i686", elf(3, false), "i686"},
-		{"armv7hl", elf(40, false), "armv7hl"},
+		{"i686", elf32(3), "i686"},
+		{"armv7hl", elf32(40), "armv7hl"},
+		{"a machine of the other class", elf(3, false), ""},
 		{"a machine that is not known", elf(1234, false), ""},
 		{"s390x read the wrong way", elf(22<<8, false), ""},
 		{"a script", []byte("#!/bin/sh\nexit 0 # long enough to hold a header\n"), ""},

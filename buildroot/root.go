@@ -76,7 +76,13 @@ func compose(dir, tree, arch string, boot bool) error {
 			}
 		}
 	}
-	return copyAlternatives(dir, tree)
+	if err := copyAlternatives(dir, tree); err != nil {
+		return err
+	}
+	if wantsLib64(arch) {
+		return checkLinker(dir, tree, arch)
+	}
+	return nil
 }
 
 // copyAlternatives copies the links by which packages of the tree choose among
@@ -106,11 +112,39 @@ func copyAlternatives(dir, tree string) error {
 	return nil
 }
 
+// wantsLib64 tells whether the dynamic linker of an architecture is looked for in
+// /lib64, or by a link to there, while nothing makes /lib64.
+func wantsLib64(arch string) bool { return arch == "s390x" || arch == "ppc64le" }
+
+// checkLinker tells when the root has no dynamic linker where programs of the tree
+// look for it: none of them would start, and each only say that it is not there.
+func checkLinker(dir, tree, arch string) error {
+	for _, p := range telltale {
+		real, err := InRoot(tree, p)
+		if err != nil {
+			continue
+		}
+		linker, err := binfmt.Linker(real)
+		if err != nil || linker == "" {
+			continue
+		}
+		if _, err := InRoot(dir, linker); err != nil {
+			to, _ := os.Readlink(filepath.Join(dir, "lib64"))
+			if to != "" {
+				to = ", and /lib64 is a link to " + to
+			}
+			return fmt.Errorf("the dynamic linker of %s programs, %s, is not in the build root%s: %w", arch, linker, to, err)
+		}
+		return nil
+	}
+	return nil
+}
+
 // show puts one top-level directory of the tree into the root.
 func show(dir, tree, name, arch string) error {
 	from, to := filepath.Join(tree, name), filepath.Join(dir, name)
 	st, err := os.Lstat(from)
-	needsLib64 := name == "lib64" && (arch == "s390x" || arch == "ppc64le")
+	needsLib64 := name == "lib64" && wantsLib64(arch)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if needsLib64 {

@@ -3,9 +3,12 @@ package binfmt
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
+	"io"
 	"runtime"
 	"slices"
+	"strings"
 )
 
 // machine is an architecture as the header of an ELF file has it.
@@ -51,6 +54,27 @@ func Identify(header []byte) string {
 		}
 	}
 	return ""
+}
+
+// maxLinker bounds the path of a dynamic linker, as the kernel does.
+const maxLinker = 4096
+
+// Linker is the path of the dynamic linker that a program asks for; "" for one that
+// needs none. What is no ELF file is an error.
+func Linker(file string) (string, error) {
+	f, err := elf.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type != elf.PT_INTERP {
+			continue
+		}
+		b, err := io.ReadAll(io.LimitReader(p.Open(), maxLinker))
+		return strings.TrimRight(string(b), "\x00"), err
+	}
+	return "", nil
 }
 
 // Host is the architecture that this program was built for, by the name that rule

@@ -3,7 +3,6 @@
 package binfmt
 
 import (
-	"debug/elf"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -171,17 +170,8 @@ func (e *entry) everywhere() bool {
 
 // static tells whether a program needs no other file to start.
 func static(path string) bool {
-	f, err := elf.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return false
-		}
-	}
-	return true
+	linker, err := Linker(path)
+	return err == nil && linker == ""
 }
 
 // register makes an entry for programs of m.

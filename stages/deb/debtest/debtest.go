@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,13 @@ var instLine = regexp.MustCompile(`(?m)^Inst (\S+) \((\S+) .*\[(\S+)\]\)`)
 // be patterns of apt. The test is skipped where apt is missing or cannot download.
 func Fetch(t testing.TB, names ...string) []string {
 	t.Helper()
+	return FetchArch(t, "", names...)
+}
+
+// FetchArch does that for an architecture, by Debian's name; "" is this machine's.
+// Packages of another one come without security updates, which not every one has.
+func FetchArch(t testing.TB, arch string, names ...string) []string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("downloads packages")
 	}
@@ -33,7 +41,7 @@ func Fetch(t testing.TB, names ...string) []string {
 	if err != nil {
 		t.Skip(err)
 	}
-	dir := filepath.Join(cache, "osbuild-star-test", "apt")
+	dir := filepath.Join(cache, "osbuild-star-test", strings.TrimSuffix("apt-"+arch, "-"))
 	for _, d := range []string{"etc/sources.list.d", "etc/preferences.d", "etc/apt.conf.d", "state/lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -47,7 +55,7 @@ func Fetch(t testing.TB, names ...string) []string {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	sources(t, dir)
+	sources(t, dir, arch == "")
 	if err := os.WriteFile(filepath.Join(dir, "status"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -55,9 +63,14 @@ func Fetch(t testing.TB, names ...string) []string {
 	for k, v := range map[string]string{
 		"Dir::Etc": dir + "/etc", "Dir::Etc::Trusted": "/etc/apt/trusted.gpg", "Dir::Etc::TrustedParts": "/etc/apt/trusted.gpg.d",
 		"Dir::State": dir + "/state", "Dir::State::status": dir + "/status", "Dir::Cache": dir + "/cache",
-		"APT::Install-Recommends": "0", "APT::Sandbox::User": "root", "APT::Keep-Downloaded-Packages": "1",
+		"APT::Install-Recommends": "0", "APT::Architectures::": arch, "APT::Sandbox::User": "root", "APT::Keep-Downloaded-Packages": "1",
 	} {
-		opts = append(opts, "-o", k+"="+v)
+		if v != "" {
+			opts = append(opts, "-o", k+"="+v)
+		}
+	}
+	if arch != "" {
+		opts = append(opts, "-o", "APT::Architecture="+arch)
 	}
 	apt := func(args ...string) string {
 		t.Helper()
@@ -88,8 +101,11 @@ func Fetch(t testing.TB, names ...string) []string {
 	return paths
 }
 
+// stanzas are the parts of a file of sources.
+var stanzas = regexp.MustCompile(`\n\s*\n`)
+
 // sources gives apt the sources that this machine has for Debian itself.
-func sources(t testing.TB, dir string) {
+func sources(t testing.TB, dir string, security bool) {
 	t.Helper()
 	found := false
 	for from, to := range map[string]string{
@@ -100,6 +116,14 @@ func sources(t testing.TB, dir string) {
 			continue
 		}
 		found = true
+		if !security {
+			sep := "\n"
+			if strings.HasSuffix(to, ".sources") {
+				b, sep = stanzas.ReplaceAll(b, []byte("\x00")), "\x00"
+			}
+			parts := slices.DeleteFunc(strings.Split(string(b), sep), func(s string) bool { return strings.Contains(s, "security") })
+			b = []byte(strings.Join(parts, strings.ReplaceAll(sep, "\x00", "\n\n")) + "\n")
+		}
 		if err := os.WriteFile(filepath.Join(dir, "etc", to), b, 0o644); err != nil {
 			t.Fatal(err)
 		}
