@@ -1,6 +1,7 @@
 # make image   install what is missing, build the command and the example image
 # make test    every test, including boots of the example image in QEMU
 # make test-build-env   those that use the host as build root, in one made of packages
+# make test-slow  trees of other architectures, whose scripts are emulated
 # make lint    formatting, vet, staticcheck, shellcheck
 # make bench   times beside the hand-made pipeline (docs/performance.md)
 
@@ -9,7 +10,7 @@ GO ?= go
 export CGO_ENABLED = 0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: all build deps image test unit-test race-test test-build-env image-test lint bench reference clean
+.PHONY: all build deps image test test-slow unit-test race-test test-build-env image-test lint bench reference clean
 
 all: build
 
@@ -50,6 +51,10 @@ image-test: build
 	bin/osbuild-star build //images/...
 	bin/osbuild-star test //images/...
 	OSBUILD_STAR_TEST_IMAGE=$(CURDIR)/out/images/debian12/disk.qcow2 $(GO) test -timeout 30m -count=1 -run SSH ./engine/vm
+
+# A tree of s390x beside the one that mmdebstrap makes, and what else takes minutes.
+test-slow: deps build
+	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -p 1 -count=1 -v -run Foreign ./stages/deb ./buildroot
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi

@@ -87,7 +87,7 @@ func TestInstallReal(t *testing.T) {
 			t.Errorf("installing what is there changes the tree:\n%s", diff)
 		}
 	})
-	t.Run("mmdebstrap", func(t *testing.T) { compareMmdebstrap(t, dir, trees[0], archives) })
+	t.Run("mmdebstrap", func(t *testing.T) { compareMmdebstrap(t, dir, trees[0], "", archives) })
 	t.Run("added", func(t *testing.T) { testAdded(t, trees[1]) })
 	t.Run("upgrade", func(t *testing.T) { testUpgrade(t, trees[1]) })
 	t.Run("failures", func(t *testing.T) { testFailures(t, trees[0]) })
@@ -107,7 +107,7 @@ func checkDatabase(t *testing.T, tree string, packages int) {
 	}
 }
 
-func compareMmdebstrap(t *testing.T, dir, tree string, archives []string) {
+func compareMmdebstrap(t *testing.T, dir, tree, arch string, archives []string) {
 	needRoot(t, "mmdebstrap")
 	repo, theirs := filepath.Join(dir, "repo"), filepath.Join(dir, "theirs")
 	must(t, os.Mkdir(repo, 0o755))
@@ -127,8 +127,14 @@ func compareMmdebstrap(t *testing.T, dir, tree string, archives []string) {
 	must(t, os.WriteFile(filepath.Join(repo, "Packages"), []byte(index.String()), 0o644))
 	release := fmt.Sprintf("Codename: %s\nSHA256:\n %x %d Packages\n", "test", sha256.Sum256([]byte(index.String())), index.Len())
 	must(t, os.WriteFile(filepath.Join(repo, "Release"), []byte(release), 0o644))
-	run(t, "mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--include="+strings.Join(names, ","),
-		"test", theirs, "deb [trusted=yes] copy://"+repo+" ./")
+	args := []string{"mmdebstrap", "--quiet", "--mode=root", "--variant=essential", "--include=" + strings.Join(names, ",")}
+	if arch != "" {
+		// It looks whether programs of the architecture run, by the kernel's table.
+		args = append([]string{"unshare", "-m", "sh", "-c", `mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; exec "$@"`, "sh"}, args...)
+		args = append(args, "--architectures="+arch)
+	}
+	args = append(args, "test", theirs, "deb [trusted=yes] copy://"+repo+" ./")
+	run(t, args[0], args[1:]...)
 
 	for _, path := range accounts {
 		if diff := cmp.Diff(accountNames(t, theirs+path), accountNames(t, tree+path)); diff != "" {
