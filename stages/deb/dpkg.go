@@ -43,7 +43,7 @@ func (in *installer) configure(ctx context.Context, args []string, next []*job) 
 	defer stop()
 	in.logf("configuring")
 	tail := &Tail{To: in.Log}
-	jail := &Jail{Tree: in.Tree, Env: ScriptEnv(in.Epoch), Output: tail, Covers: in.covers}
+	jail := &Jail{Tree: in.Tree, Env: ScriptEnv(in.Epoch), Output: tail, Covers: in.covers, Native: in.fast}
 	if err := jail.Run(ctx, slices.Concat(dpkgArgs, []string{"--configure"}, args)...); err != nil {
 		return dpkgError("configuring", err, tail)
 	}

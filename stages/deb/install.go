@@ -29,6 +29,7 @@ type Config struct {
 	Preseed     []string // lines for debconf-set-selections
 	SplitUsr    bool     // do not make /bin, /sbin and /lib* links into /usr in an empty tree
 	Unpack      bool     // leave the packages unpacked, without configuring them
+	Native      string   // a tree of this machine's architecture, whose programs scripts of a foreign one start; or ""
 	HostKeys    bool     // let openssh-server make the keys of the host
 	Epoch       *int64   // SOURCE_DATE_EPOCH of scripts
 	Log         io.Writer
@@ -48,6 +49,7 @@ type installer struct {
 	db     *database
 	jobs   []*job
 	covers map[string]string // of the programs that scripts must not run
+	fast   *natives          // programs that scripts need not have emulated; or nil
 	fresh  bool              // the tree had no packages
 	seeded bool
 	total  int
@@ -98,6 +100,9 @@ func Install(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
+	if err := in.makeNatives(tmp); err != nil {
+		return nil, err
+	}
 
 	in.fresh = true
 	for _, e := range in.db.entries {

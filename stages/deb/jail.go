@@ -25,6 +25,7 @@ type Jail struct {
 	Tree   string
 	Env    []string          // of the programs
 	Covers map[string]string // path in the tree → file outside that is seen there, if there is one
+	Native *natives          // programs seen in place of the tree's; or nil
 	Binds  map[string]string // name in /tmp of the tree → directory outside, seen there read-only
 	Stdin  io.Reader         // or nil
 	Output io.Writer         // standard output and error
@@ -114,6 +115,11 @@ func (j *Jail) mount() error {
 		lock := filepath.Join(run, "lock")
 		if err := errors.Join(os.Mkdir(lock, 0o755), os.Chmod(lock, 0o777|os.ModeSticky)); err != nil {
 			return err
+		}
+		if j.Native != nil {
+			if err := j.Native.mount(run, within); err != nil {
+				return err
+			}
 		}
 	}
 	tmp, ok := within("/tmp")

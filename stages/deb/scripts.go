@@ -81,7 +81,7 @@ func (in *installer) runPreinst(ctx context.Context, t *tree, j *job) (err error
 		"DPKG_MAINTSCRIPT_NAME=preinst", "DPKG_MAINTSCRIPT_DEBUG=0", "DPKG_RUNNING_VERSION="+in.dpkgVersion(),
 		"DPKG_ADMINDIR="+adminDir, "DPKG_ROOT=")
 	tail := &Tail{To: in.Log}
-	jail := &Jail{Tree: in.Tree, Env: env, Output: tail, Covers: in.covers}
+	jail := &Jail{Tree: in.Tree, Env: env, Output: tail, Covers: in.covers, Native: in.fast}
 	if err := jail.Run(ctx, dir+"/preinst", "install"); err != nil {
 		return &PackageError{Package: j.String(), Doing: "running the preinst script of", Err: err, Output: tail.Last(20)}
 	}
