@@ -41,9 +41,10 @@ func debian(t *testing.T, arch, name string) string {
 	return tree
 }
 
-// variant is a copy of a tree, by hard links, that is changed then.
-func variant(t *testing.T, tree, script string) string {
+// variant is a copy of a build root's tree, by hard links, that is changed then.
+func variant(t *testing.T, cfg Config, script string) Config {
 	t.Helper()
+	tree := cfg.Tree
 	dir := filepath.Join(filepath.Dir(tree), filepath.Base(tree)+"-"+filepath.Base(t.Name()))
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	out, err := exec.Command("cp", "-al", tree, dir).CombinedOutput()
@@ -55,7 +56,8 @@ func variant(t *testing.T, tree, script string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return dir
+	cfg.Tree = dir
+	return cfg
 }
 
 // start opens a build root on a tree and runs a program of it.
@@ -101,34 +103,39 @@ func TestForeign(t *testing.T) {
 			if got, err := binfmt.Linker(filepath.Join(tree, "usr/bin/dash")); got != c.linker {
 				t.Errorf("its programs ask for %q (%v)", got, err)
 			}
-			t.Run("start", func(t *testing.T) {
-				out, err := start(t, Config{Tree: tree}, "uname -m; echo $(echo a b | wc -w)")
-				if err != nil || out != c.arch+"\n2" {
-					t.Errorf("%q, %v", out, err)
-				}
+			eachSandbox(t, func(t *testing.T, sandbox string) {
+				cfg := Config{Tree: tree, Sandbox: sandbox}
+				t.Run("start", func(t *testing.T) {
+					out, err := start(t, cfg, "uname -m; echo $(echo a b | wc -w)")
+					if err != nil || out != c.arch+"\n2" {
+						t.Errorf("%q, %v", out, err)
+					}
+				})
+				t.Run("lib64", func(t *testing.T) { testLib64(t, cfg, c.layout) })
+				t.Run("devices", func(t *testing.T) { testForeignDevices(t, cfg, c.arch) })
 			})
-			t.Run("lib64", func(t *testing.T) { testLib64(t, tree, c.arch, c.layout) })
-			t.Run("devices", func(t *testing.T) { testForeignDevices(t, tree, c.arch) })
 		})
 	}
 }
 
 // testLib64: a tree without /lib64 gets the link, and without the link nothing of it
 // would start; one that leads elsewhere is told.
-func testLib64(t *testing.T, tree, arch, layout string) {
+func testLib64(t *testing.T, cfg Config, layout string) {
 	t.Run("absent", func(t *testing.T) {
-		tree := variant(t, tree, layout+"; rm -f lib64")
-		if out, err := start(t, Config{Tree: tree}, "echo started; readlink /lib64"); err != nil || out != "started\n/usr/lib64" {
+		cfg := variant(t, cfg, layout+"; rm -f lib64")
+		if out, err := start(t, cfg, "echo started; readlink /lib64"); err != nil || out != "started\n/usr/lib64" {
 			t.Errorf("%q, %v", out, err)
 		}
 		// The same tree, taken for one that the rule is not for.
-		if out, err := start(t, Config{Tree: tree, Arch: binfmt.Host()}, "echo started"); err == nil {
+		host := cfg
+		host.Arch = binfmt.Host()
+		if out, err := start(t, host, "echo started"); err == nil {
 			t.Errorf("without the link it started too: %q", out)
 		}
 	})
 	t.Run("real", func(t *testing.T) {
-		tree := variant(t, tree, layout+"; rm -f lib64; mv usr/lib64 lib64")
-		if out, err := start(t, Config{Tree: tree}, "echo started; test ! -L /lib64"); err != nil || out != "started" {
+		cfg := variant(t, cfg, layout+"; rm -f lib64; mv usr/lib64 lib64")
+		if out, err := start(t, cfg, "echo started; test ! -L /lib64"); err != nil || out != "started" {
 			t.Errorf("%q, %v", out, err)
 		}
 	})
@@ -137,8 +144,8 @@ func testLib64(t *testing.T, tree, arch, layout string) {
 		"wrong":    {"/usr/share", "/lib64 is a link to /usr/share"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tree := variant(t, tree, layout+"; rm -f lib64; ln -s "+c.link+" lib64")
-			if _, err := start(t, Config{Tree: tree}, ":"); err == nil || !strings.Contains(err.Error(), c.want) {
+			cfg := variant(t, cfg, layout+"; rm -f lib64; ln -s "+c.link+" lib64")
+			if _, err := start(t, cfg, ":"); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
@@ -147,7 +154,7 @@ func testLib64(t *testing.T, tree, arch, layout string) {
 
 // testForeignDevices: a node of the device that a program has can be made in a build
 // root of s390x and in no other, and no other block device can be made or opened.
-func testForeignDevices(t *testing.T, tree, arch string) {
+func testForeignDevices(t *testing.T, cfg Config, arch string) {
 	img := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(img, []byte("marker"+strings.Repeat("\x00", 1<<20)), 0o600); err != nil {
 		t.Fatal(err)
@@ -168,7 +175,8 @@ for n in "%d %d" "%d %d" "8 0"; do
 done`, l.Path, l.Major, l.Minor, unix.Major(root.Dev), unix.Minor(root.Dev))
 	want := map[bool]string{true: "marker\nmarker\nrefused\nrefused", false: "marker\nrefused\nrefused\nrefused"}
 	for _, bpf := range []bool{false, true} {
-		out, err := start(t, Config{Tree: tree, BPF: bpf}, script, mount)
+		cfg.BPF = bpf
+		out, err := start(t, cfg, script, mount)
 		if err != nil || out != want[arch == "s390x"] {
 			t.Errorf("BPF %t: %q, %v", bpf, out, err)
 		}
@@ -177,7 +185,7 @@ done`, l.Path, l.Major, l.Minor, unix.Major(root.Dev), unix.Minor(root.Dev))
 		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(root.Dev)); err != nil {
 			t.Skip(err)
 		}
-		out, err = start(t, Config{Tree: tree, BPF: bpf}, "head -c 6 /dev/theirs 2>/dev/null || echo refused", Mount{Path: node, Target: "/dev/theirs"})
+		out, err = start(t, cfg, "head -c 6 /dev/theirs 2>/dev/null || echo refused", Mount{Path: node, Target: "/dev/theirs"})
 		if err != nil || out != "refused" {
 			t.Errorf("BPF %t: a node of another device: %q, %v", bpf, out, err)
 		}
