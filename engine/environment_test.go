@@ -418,6 +418,7 @@ func TestPreflight(t *testing.T) {
 		t.Errorf("a sandbox that is not known: %v", got)
 	}
 	e.cfg.Sandbox = ""
+	t.Run("foreign", func(t *testing.T) { testPreflightForeign(t, e) })
 	// Nothing is needed for what is there.
 	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
 	mustBuild(t, e, m, "q")
@@ -427,6 +428,30 @@ func TestPreflight(t *testing.T) {
 	}
 	if _, err := e.Preflight(m, []string{"nothing"}); err == nil {
 		t.Error("a pipeline that is not there")
+	}
+}
+
+// testPreflightForeign: programs of a tree are started by some stages only, those of a
+// build root by all.
+func testPreflightForeign(t *testing.T, e *Engine) {
+	users, foreign, inside := pipe("s", stage("org.osbuild.users", `{"users":{"a":{}}}`)), pipe("f", note("a", "1")), pipe("t", note("b", "1"))
+	inside.Build = &manifest.BuildRoot{Runner: "org.osbuild.linux", Pipeline: "f"}
+	users.Arch, foreign.Arch = "z80", "z80"
+	m := plan1(users, foreign, inside)
+	for name, want := range map[string]string{"s": "(org.osbuild.users)", "t": "(build root f)", "f": ""} {
+		ms, err := e.Preflight(m, []string{name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, m := range ms {
+			if strings.HasPrefix(m.What, `programs of architecture "z80" cannot be run`) {
+				got = strings.TrimPrefix(m.Why, "for programs of z80 ")
+			}
+		}
+		if got != want {
+			t.Errorf("programs of %s: %q, want %q", name, got, want)
+		}
 	}
 }
 

@@ -134,6 +134,9 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 			add(Missing{What: strings.ReplaceAll(tool, "|", " or "), Why: "the host is the build root of " + stage, Package: pkg})
 		}
 	}
+	if os.Geteuid() != 0 || canUnshare() != nil {
+		clear(foreign) // who may not do anything cannot tell
+	}
 	for arch, what := range foreign {
 		if m, ok := missingEmulation(arch, what); ok {
 			add(m)
