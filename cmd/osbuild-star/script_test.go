@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/osbuild-star/osbuild-star/buildroot/binfmt"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/internal/testenv"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -126,10 +127,15 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition has [build]: stages can be run here.
+// condition has [build]: stages can be run here, and [foreign]: those of trees of s390x
+// too, whose packages can be downloaded.
 func condition(cond string) (bool, error) {
-	if cond == "build" {
+	switch cond {
+	case "build":
 		return canBuild() == "", nil
+	case "foreign":
+		_, err := exec.LookPath("apt-get")
+		return !testing.Short() && err == nil && canBuild() == "" && binfmt.Host() != "s390x" && binfmt.Check("s390x") == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", cond)
 }
