@@ -215,7 +215,7 @@ func TestResolveErrors(t *testing.T) {
 		{"removal as a name", names("sh-"), "no package", "did you mean"},
 		{"unknown suite", suite("nosuch"), "no such suite: " + r.url + " nosuch Release", "name of the suite"},
 		{"unknown component", func(q *manifest.PackageRequest) { q.Repos[0].Components = []string{"contrib"} }, `has no component "contrib" for amd64`, "components"},
-		{"architecture not made", func(q *manifest.PackageRequest) { q.Arch = "s390x" }, `for s390x`, "made for that architecture"},
+		{"architecture not made", func(q *manifest.PackageRequest) { q.Arch = "s390x" }, `not made for s390x: it has amd64, arm64, i386`, "a suite that has s390x"},
 		{"unknown architecture", func(q *manifest.PackageRequest) { q.Arch = "pdp11" }, `"pdp11" is not known`, "x86_64"},
 		{"unreachable", func(q *manifest.PackageRequest) { q.Repos[0].Mirror = "http://" + l.Addr().String() }, "cannot be reached: Could not connect to 127.0.0.1", EnvMirror},
 		{"unknown host", func(q *manifest.PackageRequest) { q.Repos[0].Mirror = "http://mirror.invalid/debian" }, "the name mirror.invalid is not known", EnvMirror},
