@@ -131,7 +131,7 @@ func compareMmdebstrap(t *testing.T, dir, tree, arch string, archives []string) 
 	if arch != "" {
 		// It looks whether programs of the architecture run, by the kernel's table.
 		args = append([]string{"unshare", "-m", "sh", "-c", `mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; exec "$@"`, "sh"}, args...)
-		args = append(args, "--architectures="+arch)
+		args = append(args, "--architectures="+arch, "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
 	}
 	args = append(args, "test", theirs, "deb [trusted=yes] copy://"+repo+" ./")
 	run(t, args[0], args[1:]...)
