@@ -31,52 +31,55 @@ var knownFunctions = map[string]map[string]bool{
 // itself what they can, and ask modinfo for the firmware of many modules at once: only
 // if there is any, the modules are gone through one by one.
 const fastFunctions = `
-copy_file() {
-	case "$1:$#:$2" in
-	module:2:*/./*|module:2:*/../*|module:2:*//*) ;;
-	module:2:/lib/modules/*)
-		if [ "${_star_plain-}" = "$version" ] && [ ! -L "$2" ] && [ ! -d "${DESTDIR}/$2" ]; then
-			[ -f "$2" ] || return 2
-			[ -e "${DESTDIR}/usr$2" ] && return 1
-			_star_dir="${DESTDIR}/usr${2%/*}"
-			[ -d "$_star_dir" ] || mkdir -p "$_star_dir"
-			[ "${verbose}" = "y" ] && echo "Adding module /usr$2"
-			cp -pP "/usr$2" "${DESTDIR}/usr$2" || return $(($? + 1))
-			return 0
-		fi
-		;;
-	esac
-	_star_copy_file "$@"
-}
-
 manual_add_modules() {
 	if [ $# -eq 0 ]; then
 		return
 	fi
 	_star_check
 	{ /sbin/modprobe --all --set-version="${version?}" --ignore-install --quiet --show-depends "$@";
-	  /sbin/modprobe --all --set-version="${version}" --quiet --show-depends "$@"; } | {
+	  /sbin/modprobe --all --set-version="${version}" --quiet --show-depends "$@"; } | sort -u | {
 		_star_new=
+		_star_list=
+		_star_last=
 		while read -r _star_word _star_kmod _star_rest; do
-			[ "$_star_word" = insmod ] || continue
-			copy_file module "$_star_kmod" || continue
+			[ "$_star_word" = insmod ] && [ "$_star_kmod" != "$_star_last" ] || continue
+			_star_last="$_star_kmod"
+			if _star_simple "$_star_kmod"; then
+				[ -f "$_star_kmod" ] && [ ! -e "${DESTDIR}/usr$_star_kmod" ] || continue
+				[ "${verbose}" = "y" ] && echo "Adding module /usr$_star_kmod"
+				_star_list="${_star_list}usr$_star_kmod
+"
+			else
+				copy_file module "$_star_kmod" || continue
+			fi
 			_star_new="$_star_new $_star_kmod"
 		done
+		[ -z "$_star_list" ] || printf '%s' "$_star_list" | (cd / && cpio --pass-through --make-directories --preserve-modification-time --quiet "${DESTDIR}/")
 		[ -n "$_star_new" ] || exit 0
 		# shellcheck disable=SC2086
-		[ -n "$(modinfo -k "$version" -F firmware $_star_new)" ] || exit 0
-		for _star_kmod in $_star_new; do
-			for _star_word in $(modinfo -k "$version" -F firmware "$_star_kmod"); do
-				add_firmware "$_star_word" && continue
-				[ -e /proc/modules ] || continue
-				_star_rest="${_star_kmod##*/}"
-				_star_rest="${_star_rest%%.*}"
-				if grep -q "^$_star_rest\\>" /proc/modules "${CONFDIR}/modules"; then
-					echo "W: Possible missing firmware /lib/firmware/$_star_word for module $_star_rest" >&2
-				fi
-			done
+		modinfo -k "$version" $_star_new | grep -E '^(filename|firmware):' | while read -r _star_word _star_rest; do
+			if [ "$_star_word" = filename: ]; then
+				_star_kmod="$_star_rest"
+				continue
+			fi
+			add_firmware "$_star_rest" && continue
+			[ -e /proc/modules ] || continue
+			_star_kmod="${_star_kmod##*/}"
+			_star_kmod="${_star_kmod%%.*}"
+			if grep -q "^$_star_kmod\\>" /proc/modules "${CONFDIR}/modules"; then
+				echo "W: Possible missing firmware /lib/firmware/$_star_rest for module $_star_kmod" >&2
+			fi
 		done
 	}
+}
+
+# True for the path of a module that can be copied as it is.
+_star_simple() {
+	case "$1" in
+	*/./*|*/../*|*//*) return 1 ;;
+	/lib/modules/*) [ "${_star_plain-}" = "$version" ] && [ ! -L "$1" ] && [ ! -d "${DESTDIR}/$1" ] ;;
+	*) return 1 ;;
+	esac
 }
 
 # Sets _star_plain to the version if its modules are plain files, and no directory
@@ -130,7 +133,7 @@ func quicken(text string) (fast string, ok bool) {
 			return "", false
 		}
 	}
-	return strings.Replace(text, "\ncopy_file()", "\n_star_copy_file()", 1) + fastFunctions, true
+	return text + fastFunctions, true
 }
 
 // shellFunction returns the text of a function that begins and ends at the start of a
