@@ -228,7 +228,11 @@ func runGrub2Inst(c *Context) error {
 	}
 	var boot []byte
 	if o.Platform == "i386-pc" {
-		if boot, err = grubBootImage(); err != nil {
+		dir, err := grubModules(o.Platform)
+		if err != nil {
+			return err
+		}
+		if boot, err = grubBootImage(dir); err != nil {
 			return err
 		}
 		if location*sector > sectorSize {

@@ -14,7 +14,8 @@ import (
 // grubImage is what grub-mkimage is asked for.
 type grubImage struct {
 	binary   string // name of the program, or ""
-	platform string // directory of the modules
+	dir      string // of the modules, or "": that of the platform in the build root
+	platform string
 	format   string
 	prefix   string
 	config   string // embedded, or ""
@@ -27,9 +28,12 @@ const grubMkimageNames = "grub2-mkimage|grub-mkimage"
 
 // grubMkimage makes an image and returns its bytes.
 func grubMkimage(c *Context, g grubImage) ([]byte, error) {
-	dir, err := grubModules(g.platform)
-	if err != nil {
-		return nil, err
+	dir := g.dir
+	if dir == "" {
+		var err error
+		if dir, err = grubModules(g.platform); err != nil {
+			return nil, err
+		}
 	}
 	tmp, err := os.MkdirTemp("", "osbuild-star-grub-")
 	if err != nil {
@@ -65,12 +69,9 @@ func grubMkimage(c *Context, g grubImage) ([]byte, error) {
 // the disk's signature and the partition table.
 const grubBootCode = 440
 
-// grubBootImage returns the boot code for the first sector of a disk.
-func grubBootImage() ([]byte, error) {
-	dir, err := grubModules("i386-pc")
-	if err != nil {
-		return nil, err
-	}
+// grubBootImage returns the boot code for the first sector of a disk; dir has the
+// modules of i386-pc.
+func grubBootImage(dir string) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "boot.img"))
 	if err != nil {
 		return nil, err
@@ -105,14 +106,30 @@ var grubDefaultModules = []string{
 	"gfxterm", "font", "keystatus", "probe", "efi_gop", "efi_uga", "fwsetup", "biosdisk",
 }
 
-// grubModuleList returns the modules of the options, or the default ones.
-func grubModuleList(platform string, asked []string) ([]string, error) {
-	if len(asked) > 0 {
-		return asked, nil
+// grubDirectory returns the directory of a platform's modules: that of the options,
+// or the build root's.
+func grubDirectory(c *Context, platform, asked string) (string, error) {
+	if asked == "" {
+		return grubModules(platform)
 	}
-	dir, err := grubModules(platform)
+	dir, err := c.ResolveLocation(asked, true)
 	if err != nil {
-		return nil, err
+		return "", err
+	}
+	if st, err := os.Stat(filepath.Join(dir, "normal.mod")); err != nil || !st.Mode().IsRegular() {
+		return "", &Error{
+			Msg:  fmt.Sprintf("%s has no modules of GRUB", asked),
+			Hint: "it has to be the directory with normal.mod: input://NAME/usr/lib/grub/" + platform,
+		}
+	}
+	return dir, nil
+}
+
+// grubModuleList returns the modules of the options, or those of the default ones
+// that the directory has.
+func grubModuleList(dir string, asked []string) []string {
+	if len(asked) > 0 {
+		return asked
 	}
 	var out []string
 	for _, m := range grubDefaultModules {
@@ -120,7 +137,7 @@ func grubModuleList(platform string, asked []string) ([]string, error) {
 			out = append(out, m)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // grubSearch is the configuration that is embedded in an image: it finds the file
@@ -135,8 +152,18 @@ func grubPrefix(p string) string {
 	return "/" + strings.Trim(p, "/")
 }
 
-// Parts of the schemas of the two stages below.
+// Parts of the schemas of the stages of star_grub.go and star_grub_prep.go.
 const (
+	grubDirectoryOption = `"directory": {
+        "type": "string",
+        "pattern": "^(tree://|input://[^/]+|mount://[^/]*)/",
+        "description": "where GRUB's modules are, for machines whose modules the build root has no package of: input://NAME/usr/lib/grub/PLATFORM; default: that of the build root"
+      }`
+	grubInputs = `"inputs": {
+    "type": "object",
+    "additionalProperties": true,
+    "description": "trees that the directory of the modules may be in"
+  }`
 	grubUUIDOption = `"root-uuid": {
         "type": "string",
         "pattern": "^[0-9A-Fa-f-]+$",

@@ -22,6 +22,9 @@ be on the disk.
     {"platform": "x86_64-efi", "path": "/EFI/BOOT/BOOTX64.EFI",
      "root-uuid": "6e4ff95f-f662-45ee-a82a-bdf44a2d0b75"}
 
+Where the modules are not in a package for the build root's architecture, they are taken
+from a tree: "directory": "input://modules/usr/lib/grub/arm64-efi".
+
 The program is not signed: Secure Boot refuses it. It belongs on the EFI system partition
 (org.osbuild-star.fat), as /EFI/BOOT/BOOTX64.EFI, BOOTAA64.EFI or BOOTRISCV64.EFI by the
 machine.`,
@@ -42,9 +45,11 @@ machine.`,
       },
       ` + grubUUIDOption + `,
       ` + grubPrefixOption + `,
-      ` + grubModulesOption + `
+      ` + grubModulesOption + `,
+      ` + grubDirectoryOption + `
     }
-  }
+  },
+  ` + grubInputs + `
 }`,
 		Tools: []string{grubMkimageNames},
 		Run:   runStarGrubEFI,
@@ -85,9 +90,11 @@ org.osbuild.grub2.inst is the stage for images whose file system holds the modul
       },
       ` + grubUUIDOption + `,
       ` + grubPrefixOption + `,
-      ` + grubModulesOption + `
+      ` + grubModulesOption + `,
+      ` + grubDirectoryOption + `
     }
-  }
+  },
+  ` + grubInputs + `
 }`,
 		Tools:   []string{grubMkimageNames},
 		InPlace: true,
@@ -97,11 +104,12 @@ org.osbuild.grub2.inst is the stage for images whose file system holds the modul
 
 func runStarGrubEFI(c *Context) error {
 	var o struct {
-		Platform string   `json:"platform"`
-		Path     string   `json:"path"`
-		RootUUID string   `json:"root-uuid"`
-		Prefix   string   `json:"prefix"`
-		Modules  []string `json:"modules"`
+		Platform  string   `json:"platform"`
+		Path      string   `json:"path"`
+		RootUUID  string   `json:"root-uuid"`
+		Prefix    string   `json:"prefix"`
+		Modules   []string `json:"modules"`
+		Directory string   `json:"directory"`
 	}
 	if err := c.Decode(&o); err != nil {
 		return err
@@ -109,12 +117,13 @@ func runStarGrubEFI(c *Context) error {
 	if o.Prefix == "" {
 		o.Prefix = "/boot/grub"
 	}
-	modules, err := grubModuleList(o.Platform, o.Modules)
+	dir, err := grubDirectory(c, o.Platform, o.Directory)
 	if err != nil {
 		return err
 	}
+	modules := grubModuleList(dir, o.Modules)
 	program, err := grubMkimage(c, grubImage{
-		platform: o.Platform, format: o.Platform, prefix: grubPrefix(o.Prefix),
+		dir: dir, platform: o.Platform, format: o.Platform, prefix: grubPrefix(o.Prefix),
 		config: grubSearch(strings.ToLower(o.RootUUID), o.Prefix), modules: modules,
 	})
 	if err != nil {
@@ -133,9 +142,10 @@ func runStarGrubEFI(c *Context) error {
 func runStarGrubBIOS(c *Context) error {
 	var o struct {
 		imagePart
-		RootUUID string   `json:"root-uuid"`
-		Prefix   string   `json:"prefix"`
-		Modules  []string `json:"modules"`
+		RootUUID  string   `json:"root-uuid"`
+		Prefix    string   `json:"prefix"`
+		Modules   []string `json:"modules"`
+		Directory string   `json:"directory"`
 	}
 	if err := c.Decode(&o); err != nil {
 		return err
@@ -147,19 +157,20 @@ func runStarGrubBIOS(c *Context) error {
 	if err != nil {
 		return err
 	}
-	modules, err := grubModuleList("i386-pc", o.Modules)
+	dir, err := grubDirectory(c, "i386-pc", o.Directory)
 	if err != nil {
 		return err
 	}
+	modules := grubModuleList(dir, o.Modules)
 	if !slices.Contains(modules, "biosdisk") {
 		modules = append(slices.Clone(modules), "biosdisk") // or it finds no disk at all
 	}
-	boot, err := grubBootImage()
+	boot, err := grubBootImage(dir)
 	if err != nil {
 		return err
 	}
 	core, err := grubMkimage(c, grubImage{
-		platform: "i386-pc", format: "i386-pc", prefix: grubPrefix(o.Prefix),
+		dir: dir, platform: "i386-pc", format: "i386-pc", prefix: grubPrefix(o.Prefix),
 		config: grubSearch(strings.ToLower(o.RootUUID), o.Prefix), modules: modules,
 	})
 	if err != nil {
