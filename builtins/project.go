@@ -177,7 +177,7 @@ func (p *Project) Describe(t rulefile.Target) map[string]any {
 			d["arch"] = t.pipeline.arch
 		}
 	case *testTarget:
-		d["image"], d["firmware"], d["timeout"] = t.image.String(), t.firmware, int(t.timeout.Seconds())
+		d["image"], d["firmware"], d["timeout"] = t.image.String(), append([]string{}, t.firmware...), int(t.timeout.Seconds())
 	case *buildrootTarget:
 		d["runner"], d["pipeline"] = t.root.runner, t.root.pipeline.name
 	case *groupTarget:

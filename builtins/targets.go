@@ -95,7 +95,7 @@ var targetTable = []Builtin{
 			{Name: "name", Type: "string", Doc: "Name of the target."},
 			{Name: "image", Type: "string | image", Doc: "Label of the image."},
 			{Name: "disk", Type: "string | None", Default: "None", Doc: "Which of the image's files is the disk; None is the only one that it has.", Keyword: true},
-			{Name: "firmware", Type: "list[string]", Default: `["bios"]`, Doc: `"bios", "uefi".`, Keyword: true},
+			{Name: "firmware", Type: "list[string]", Default: `[]`, Doc: `"bios", "uefi"; without any, what machines of the image's architecture have: "bios" on x86_64, "uefi" on aarch64.`, Keyword: true},
 			{Name: "login", Type: "string", Default: `"root"`, Doc: "User to log in as.", Keyword: true},
 			{Name: "password", Type: "string", Default: `""`, Doc: "The user's password, in clear text: of an image that is only for tests.", Keyword: true},
 			{Name: "commands", Type: "list[string]", Default: "[]", Doc: "Command lines for the shell of the user.", Keyword: true},
@@ -238,9 +238,6 @@ func runImageTest(c *call) (starlark.Value, error) {
 		if slices.Contains(t.firmware[:i], f) {
 			return nil, c.fail("firmware", "", "firmware %q is given twice", f)
 		}
-	}
-	if len(t.firmware) == 0 {
-		return nil, c.fail("firmware", `["bios", "uefi"]`, "the image boots with at least one firmware")
 	}
 	for _, cmd := range t.commands {
 		if strings.TrimSpace(cmd) == "" || strings.ContainsAny(cmd, "\n\r\x00") {

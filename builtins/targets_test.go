@@ -161,7 +161,7 @@ func TestDescribe(t *testing.T) {
 	for label, want := range map[string]map[string]any{
 		"//:x":         {"kind": "image", "label": "//:x", "file": "BUILD.star", "line": 6, "pipeline": "p"},
 		"//sub:g":      {"kind": "group", "label": "//sub:g", "file": "sub/BUILD.star", "line": 14, "targets": []string{"//sub:server", "//:x"}},
-		"//sub:t":      {"kind": "image_test", "label": "//sub:t", "file": "sub/BUILD.star", "line": 13, "image": "//sub:server@r9-s390x", "firmware": []string{"bios"}, "timeout": 600},
+		"//sub:t":      {"kind": "image_test", "label": "//sub:t", "file": "sub/BUILD.star", "line": 13, "image": "//sub:server@r9-s390x", "firmware": []string{}, "timeout": 600},
 		"//:host":      {"kind": "param", "label": "//:host", "file": "BUILD.star", "line": 2, "default": "a", "value": "a", "doc": "the name", "values": []any{"a", "b"}},
 		"//sub:server": {"kind": "matrix", "label": "//sub:server", "file": "sub/BUILD.star", "line": 6, "axes": []string{"os", "arch"}, "variants": []string{"r8-x86_64", "r9-x86_64", "r9-aarch64", "r9-s390x", "r10-riscv64"}},
 	} {

@@ -315,7 +315,7 @@ func firmwares(t builtins.Test, only string) []string {
 		return []string{only}
 	}
 	if len(t.Firmware) == 0 {
-		return []string{""}
+		return []string{vm.DefaultFirmware(t.Arch)}
 	}
 	return t.Firmware
 }

@@ -4,6 +4,7 @@
 package vm
 
 import (
+	"cmp"
 	"os"
 	"runtime"
 	"sort"
@@ -21,6 +22,7 @@ type machine struct {
 	screen  bool     // graphics=off makes the firmware copy its screen to the serial port
 	rng     bool     // virtio-rng exists
 	goarch  string   // of a host on which KVM can run it
+	tcg     string   // further properties of the processor under TCG
 }
 
 // machines is keyed by the architecture's name as the kernel has it (uname -m).
@@ -34,6 +36,9 @@ var machines = map[string]machine{
 		program: "qemu-system-aarch64", pkg: "qemu-system-arm",
 		uefi: "virt", console: "ttyAMA0",
 		smbios: []string{"uefi"}, rng: true, goarch: "arm64",
+		// The kernel signs return addresses; to emulate the architecture's own
+		// algorithm for that takes half of the time.
+		tcg: "pauth-impdef=on",
 	},
 	"s390x": {
 		program: "qemu-system-s390x", pkg: "qemu-system-misc",
@@ -61,6 +66,19 @@ func Architectures() []string {
 // architecture, as console= of the kernel command line wants it: "ttyS0" for
 // x86_64. It is empty for an architecture that is not known.
 func Console(arch string) string { return machines[arch].console }
+
+// DefaultFirmware is the firmware that a machine gets where none is named: "bios" or
+// "uefi", and "" for a machine that has its own and no other.
+func DefaultFirmware(arch string) string {
+	m := machines[cmp.Or(arch, "x86_64")]
+	switch {
+	case m.bios == "" && m.uefi != "":
+		return "uefi"
+	case m.uefi == "":
+		return ""
+	}
+	return "bios"
+}
 
 // HostArch is the architecture of this host in the spelling of [Config.Arch].
 func HostArch() string {

@@ -33,8 +33,11 @@ func arguments(c Config, accel string, fw firmware) []string {
 		machineOpt += ",graphics=off"
 	}
 	cpu := "max"
-	if accel == "kvm" {
+	switch {
+	case accel == "kvm":
 		cpu = "host"
+	case m.tcg != "":
+		cpu += "," + m.tcg
 	}
 	args := []string{
 		"-machine", machineOpt, "-cpu", cpu,

@@ -5,6 +5,7 @@ package vm
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -68,10 +69,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	switch c.Firmware {
 	case "":
-		c.Firmware = "bios"
-		if m.bios == "" {
-			c.Firmware = "uefi"
-		}
+		c.Firmware = cmp.Or(DefaultFirmware(c.Arch), "bios")
 	case "bios":
 		if m.bios == "" {
 			return bad("Firmware", "boot it by uefi", "%s has no BIOS", c.Arch)

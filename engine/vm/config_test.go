@@ -130,6 +130,9 @@ func TestArguments(t *testing.T) {
 			[]string{"snapshot", "restrict", "-no-reboot", "/vars.fd"}},
 		{"s390x", Config{Disk: "/d", Format: "raw", Arch: "s390x", AuthorizedKey: "key", SSHUser: "root"}, "tcg",
 			[]string{"-machine s390-ccw-virtio,accel=tcg "}, []string{"smbios", "romfile", "graphics"}},
+		{"aarch64", Config{Disk: "/d", Format: "raw", Arch: "aarch64", Firmware: "uefi"}, "tcg",
+			[]string{"-machine virt,accel=tcg ", "-cpu max,pauth-impdef=on ", "pflash"}, nil},
+		{"aarch64 by KVM", Config{Disk: "/d", Format: "raw", Arch: "aarch64", Firmware: "uefi"}, "kvm", []string{"-cpu host "}, nil},
 		{"direct", Config{Kernel: "/k", Initrd: "/i", Append: "a b"}, "tcg",
 			[]string{"-kernel /k -initrd /i -append a b "}, []string{"virtio-blk"}},
 	} {
@@ -204,6 +207,11 @@ func TestPreflight(t *testing.T) {
 }
 
 func TestTables(t *testing.T) {
+	for arch, want := range map[string]string{"": "bios", "x86_64": "bios", "aarch64": "uefi", "s390x": "", "ppc64le": ""} {
+		if got := DefaultFirmware(arch); got != want {
+			t.Errorf("the firmware of %q is %q, want %q", arch, got, want)
+		}
+	}
 	for name, m := range machines {
 		if m.program == "" || m.pkg == "" || m.console == "" || m.bios == "" && m.uefi == "" {
 			t.Errorf("%s: %+v", name, m)

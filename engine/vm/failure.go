@@ -126,8 +126,10 @@ var signs = []struct {
 	{Initramfs, false, []string{"(initramfs)", "Dropping to a shell", "dracut:/#", "emergency mode", "initramfs emergency shell", "[rootfs "},
 		regexp.MustCompile(`^\(initramfs\) ?|Dropping to a shell!|^dracut:/# |^Entering emergency mode\. Exit the shell to continue\.|^initramfs emergency shell|^\[rootfs [^\]]*\]# `)},
 	{BootLoader, false, []string{"rescue", "grub> "}, regexp.MustCompile(`^grub rescue> |^grub> |^Entering rescue mode\.\.\.`)},
-	{NothingBoot, false, []string{"No bootable", "Shell", "No virtio device", "E3405"},
-		regexp.MustCompile(`^No bootable device\.|No bootable option or device was found|^Shell> |^UEFI Interactive Shell|^! No virtio device found|^E3405: |^No bootable medium`)},
+	// SeaBIOS and UEFI, then the firmware of s390x, then that of ppc64le.
+	{NothingBoot, false, []string{"No bootable", "Shell", "No virtio device", "Failed to", "E34"},
+		regexp.MustCompile(`^No bootable device\.|No bootable option or device was found|^No bootable medium|^Shell> |^UEFI Interactive Shell|` +
+			`^! No virtio device found|^Failed to (?:load OS from |IPL)|^E340[457]: `)},
 	{Passphrase, false, []string{"Please ", "Enter passphrase"},
 		regexp.MustCompile(`Please enter passphrase for disk |^Enter passphrase for |^Please unlock disk `)},
 }

@@ -227,6 +227,9 @@ func TestFailures(t *testing.T) {
 		{"reboot", guestConfig(t, "reboot"), Rebooted, ""},
 		{"empty disk, BIOS", bios, NothingBoot, "No bootable device"},
 		{"empty disk, UEFI", uefi, NothingBoot, "BdsDxe"},
+		{"empty disk, s390x", Config{Disk: disk, Accel: "tcg", Memory: 256, CPUs: 1, Arch: "s390x"}, NothingBoot, "Failed to load OS"},
+		{"empty disk, ppc64le", Config{Disk: disk, Accel: "tcg", Memory: 512, CPUs: 1, Arch: "ppc64le"}, NothingBoot, "Not a bootable device"},
+		{"empty disk, aarch64", Config{Disk: disk, Accel: "tcg", Memory: 512, CPUs: 1, Arch: "aarch64"}, NothingBoot, "BdsDxe"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if missing := Preflight(test.config); len(missing) > 0 {

@@ -15,6 +15,7 @@ import (
 
 const (
 	pokeAfter   = 10 * time.Second // without a byte, a login prompt is asked for again by a newline
+	lostAfter   = 30 * time.Second // without a password prompt, a login starts anew; a machine without KVM is slow
 	settleQuiet = 300 * time.Millisecond
 	settleMax   = 2 * time.Second
 	chunk       = 400 // bytes of a command in one line typed: a terminal takes lines up to 4095
@@ -232,7 +233,7 @@ func (m *Machine) tryLogin(ctx context.Context, user, password string) (again bo
 			asked = true
 		case !loginRE.MatchString(p) && shellRE.MatchString(p) && m.con.quietFor(settleQuiet):
 			shell = true // a user without a password
-		case time.Since(start) > 10*time.Second:
+		case time.Since(start) > lostAfter:
 			lost = true
 		}
 		return asked || shell || lost
