@@ -29,6 +29,13 @@ func Fetch(t testing.TB, names ...string) []string {
 // Packages of another one come without security updates, which not every one has.
 func FetchArch(t testing.TB, arch string, names ...string) []string {
 	t.Helper()
+	return FetchSome(t, arch, nil, names...)
+}
+
+// FetchSome does that too, and leaves out all packages but those whose names match; nil
+// matches each.
+func FetchSome(t testing.TB, arch string, match *regexp.Regexp, names ...string) []string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("downloads packages")
 	}
@@ -75,6 +82,7 @@ func FetchArch(t testing.TB, arch string, names ...string) []string {
 	apt := func(args ...string) string {
 		t.Helper()
 		cmd := exec.Command("apt-get", append(opts, args...)...)
+		cmd.Dir = filepath.Join(dir, "cache/archives") // where "download" puts them
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -89,11 +97,22 @@ func FetchArch(t testing.TB, arch string, names ...string) []string {
 			t.Fatal(err)
 		}
 	}
-	apt(append([]string{"--download-only", "install"}, names...)...)
+	if match == nil {
+		apt(append([]string{"--download-only", "install"}, names...)...)
+	}
+	archives := filepath.Join(dir, "cache/archives")
 	var paths []string
 	for _, m := range instLine.FindAllStringSubmatch(apt(append([]string{"-s", "-q=0", "install"}, names...)...), -1) {
 		file := fmt.Sprintf("%s_%s_%s.deb", m[1], strings.ReplaceAll(m[2], ":", "%3a"), m[3])
-		paths = append(paths, filepath.Join(dir, "cache/archives", file))
+		if match != nil {
+			if !match.MatchString(m[1]) {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(archives, file)); err != nil {
+				apt("download", m[1]+"="+m[2])
+			}
+		}
+		paths = append(paths, filepath.Join(archives, file))
 	}
 	if len(paths) == 0 {
 		t.Fatalf("apt chose no packages for %v", names)
