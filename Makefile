@@ -1,7 +1,7 @@
 # make image   install what is missing, build the command and the example image
 # make test    every test, including boots of the example image in QEMU
 # make test-build-env   those that use the host as build root, in one made of packages
-# make test-slow  trees of other architectures, whose scripts are emulated
+# make test-slow  images of other architectures, made and booted by emulation; rules taken out
 # make lint    formatting, vet, staticcheck, shellcheck
 # make bench   times beside the hand-made pipeline (docs/performance.md)
 
@@ -52,8 +52,11 @@ image-test: build
 	bin/osbuild-star test //images/...
 	OSBUILD_STAR_TEST_IMAGE=$(CURDIR)/out/images/debian12/disk.qcow2 $(GO) test -timeout 30m -count=1 -run SSH ./engine/vm
 
-# A tree of s390x beside the one that mmdebstrap makes, and what else takes minutes.
+# Builds //images:debian12 for other architectures and boots each to its login prompt,
+# all of it emulated; and what else takes minutes: a tree of s390x beside the one that
+# mmdebstrap makes.
 test-slow: deps build
+	bin/osbuild-star test //slow/...
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -p 1 -count=1 -v -run Foreign ./stages/deb ./buildroot
 
 lint:

@@ -38,7 +38,12 @@ func TestZiplBoots(t *testing.T) {
 	if err := os.CopyFS(workspace, os.DirFS("testdata/zipl")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(workspace, "MODULE.star"), nil, 0o644); err != nil {
+	// Under its own name it would be a package of this project's workspace.
+	err := errors.Join(
+		os.Rename(filepath.Join(workspace, "small.star"), filepath.Join(workspace, "BUILD.star")),
+		os.WriteFile(filepath.Join(workspace, "MODULE.star"), nil, 0o644),
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
 	run := func(env []string, prog string, args ...string) (string, string) {
