@@ -26,7 +26,9 @@ most modules, compressed by zstd. The options write a file into
 
 With a source epoch two runs make the same file. The time goes mostly into shell
 scripts that start programs for every module; with the versions of initramfs-tools that
-the stage knows, it makes them start fewer, and the result is the same.`,
+the stage knows, it makes them start fewer, and the result is the same. For a tree of
+another architecture the scripts are emulated; with the input "native", and compressed by
+zstd or gzip, the small tools that they start are not, and the result is the same, too.`,
 		Schema: `{
   "options": {
     "type": "object",
@@ -53,6 +55,16 @@ the stage knows, it makes them start fewer, and the result is the same.`,
         "type": "string",
         "enum": ["most", "netboot", "list"],
         "description": "which modules are in it: most, those for booting from a network, or only those listed in /etc/initramfs-tools/modules; by default what the tree is configured to, most"
+      }
+    }
+  },
+  "inputs": {
+    "type": "object",
+    "additionalProperties": false,
+    "properties": {
+      "native": {
+        "type": "object",
+        "description": "a tree of the build host's architecture and the same release, an input of type org.osbuild.tree: for a tree of another architecture, its shell and small tools are started instead of emulated ones"
       }
     }
   }
@@ -109,19 +121,50 @@ func runInitramfs(c *Context) error {
 	}
 	defer remove()
 	for _, version := range kernels {
-		tail := &deb.Tail{To: c.Log}
-		jail := &deb.Jail{Tree: c.Tree, Env: initramfsEnv(c), Covers: covers, Output: tail}
-		if err := jail.Run(c.context(), "/usr/sbin/update-initramfs", "-c", "-k", version); err != nil {
-			if c.context().Err() != nil {
-				return err
-			}
-			return &Error{
-				Msg:  fmt.Sprintf("making the initramfs of kernel %s: %v\n  %s", version, err, strings.Join(tail.Last(20), "\n  ")),
-				Hint: "the lines above are what update-initramfs printed last",
-			}
+		if err := makeInitramfs(c, o, covers, version); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// makeInitramfs makes that of one kernel: with native programs where there are such, and
+// without them if one of them got into it.
+func makeInitramfs(c *Context, o initramfsOptions, covers map[string]string, version string) error {
+	run := func(jail *deb.Jail) error {
+		tail := &deb.Tail{To: c.Log}
+		jail.Tree, jail.Env, jail.Covers, jail.Output = c.Tree, initramfsEnv(c), covers, tail
+		err := jail.Run(c.context(), "/usr/sbin/update-initramfs", "-c", "-k", version)
+		if err == nil || c.context().Err() != nil {
+			return err
+		}
+		return &Error{
+			Msg:  fmt.Sprintf("making the initramfs of kernel %s: %v\n  %s", version, err, strings.Join(tail.Last(20), "\n  ")),
+			Hint: "the lines above are what update-initramfs printed last",
+		}
+	}
+	in, ok := c.Inputs["native"]
+	if !ok || o.Compress != "zstd" && o.Compress != "gzip" {
+		return run(&deb.Jail{})
+	}
+	dir, err := os.MkdirTemp("", "osbuild-star-native-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	native, err := deb.OpenNatives(c.Tree, in.Path, dir)
+	if err != nil {
+		return err
+	}
+	if err := run(&deb.Jail{Native: native}); err != nil || native == nil {
+		return err
+	}
+	name, err := borrowed(c.TreePath("/boot/initrd.img-" + version))
+	if err != nil || name == "" {
+		return err
+	}
+	c.Logf("a hook has copied %s, which is not the tree's now: making it again by emulated programs", name)
+	return run(&deb.Jail{})
 }
 
 func levelString(n int) string {

@@ -252,3 +252,27 @@ func hasModules(within func(string) (string, bool)) bool {
 	}
 	return false
 }
+
+// OpenNatives makes programs of a tree of this machine's architecture ready for a
+// [Jail] of another tree, in a directory that the caller removes when the jail is not
+// used any more. They are nil where the tree is of the same architecture, or the other
+// one has nothing of the same release.
+func OpenNatives(tree, native, dir string) (*natives, error) {
+	t, err := openTree(tree)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	db, err := readDatabase(t)
+	if err != nil {
+		return nil, err
+	}
+	if arch, err := nativeArch("", db, nil); err != nil || arch == debArch() {
+		return nil, err
+	}
+	versions := map[string]string{}
+	for _, e := range db.entries {
+		versions[e.name] = e.version
+	}
+	return makeNatives(native, dir, versions)
+}
