@@ -55,6 +55,9 @@ func TestStarGrubPReP(t *testing.T) {
 	if !bytes.Equal(after[:at], before[:at]) || !bytes.Equal(after[end:], before[end:]) {
 		t.Error("more than the partition was written")
 	}
+	if bytes.Contains(after[at:end], []byte{0xaa}) {
+		t.Error("what was in the partition is still there behind the program")
+	}
 	program := string(bytes.TrimRight(after[at:end], "\x00"))
 	for _, want := range []string{
 		"--directory\n" + modules + "\n", "--format\npowerpc-ieee1275\n", "--prefix\n/boot/grub\n",
