@@ -54,10 +54,10 @@ type natives struct {
 // packages that were only made again. They mend, and do not change what scripts get.
 var revisions = lazyRegexp(`([+~]deb\d+u\d+)?(\+b\d+)?$`)
 
-// makeNatives copies programs of a tree to dir. versions says which version of a
-// package the tree that they are for has, or will have. nil is none of the same
-// version.
-func makeNatives(tree, dir string, versions map[string]string) (*natives, error) {
+// makeNatives copies programs of a tree to dir, for a tree of Debian's architecture
+// arch. versions says which version of a package that one has, or will have. nil is
+// none of the same version.
+func makeNatives(tree, dir, arch string, versions map[string]string) (*natives, error) {
 	t, err := openTree(tree)
 	if err != nil {
 		return nil, err
@@ -78,6 +78,9 @@ func makeNatives(tree, dir string, versions map[string]string) (*natives, error)
 			continue
 		}
 		for _, name := range nativePrograms[e.name] {
+			if name == "perl" && asksMachine(arch) {
+				continue
+			}
 			b, err := os.ReadFile(filepath.Join(tree, "usr/bin", name))
 			if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.HasPrefix(b, []byte("\x7fELF")) {
 				continue
@@ -134,8 +137,20 @@ func (in *installer) makeNatives(dir string) (err error) {
 	for _, j := range in.jobs {
 		versions[j.name] = j.version
 	}
-	in.fast, err = makeNatives(in.Native, dir, versions)
+	in.fast, err = makeNatives(in.Native, dir, in.native, versions)
 	return err
+}
+
+// asksMachine tells for which architectures a script in Perl has another result where
+// uname says another machine: linux-base calls the link to the kernel /vmlinux on these,
+// and /vmlinuz on all others.
+func asksMachine(arch string) bool {
+	for _, family := range []string{"powerpc", "ppc", "mips", "parisc", "hppa"} {
+		if strings.HasPrefix(arch, family) {
+			return true
+		}
+	}
+	return false
 }
 
 // debArch is Debian's name of this machine's architecture.
@@ -267,12 +282,13 @@ func OpenNatives(tree, native, dir string) (*natives, error) {
 	if err != nil {
 		return nil, err
 	}
-	if arch, err := nativeArch("", db, nil); err != nil || arch == debArch() {
+	arch, err := nativeArch("", db, nil)
+	if err != nil || arch == debArch() {
 		return nil, err
 	}
 	versions := map[string]string{}
 	for _, e := range db.entries {
 		versions[e.name] = e.version
 	}
-	return makeNatives(native, dir, versions)
+	return makeNatives(native, dir, arch, versions)
 }
