@@ -93,7 +93,7 @@ links, as Debian has them.
       "cmdline": {
         "type": "string",
         "default": "",
-        "description": "the kernel's command line: 895 bytes at most, zipl says"
+        "description": "the kernel's command line"
       },
       "blocksize": {
         "type": "integer",
