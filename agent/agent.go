@@ -33,9 +33,31 @@ func Is(args []string) bool {
 	return len(args) > 0 && filepath.Base(args[0]) == wire.AgentName
 }
 
-// Main runs the agent and returns its exit status. It never returns in the copy
-// that is a stage.
+// initialised says that every package of the program is; later is what remains to be
+// done when they are.
+var (
+	initialised bool
+	later       func() int
+)
+
+// Main runs the agent and returns its exit status.
 func Main(args []string) int {
+	initialised = true
+	if later != nil {
+		return later()
+	}
+	return run(args)
+}
+
+// Early is Main before all packages of the program are initialised. It tells whether
+// the agent has ended: if not, its stage is of a package that has not had its turn,
+// and Main goes on with it.
+func Early(args []string) (status int, ended bool) {
+	status = run(args)
+	return status, later == nil
+}
+
+func run(args []string) int {
 	unix.Umask(0o022) // not the caller's
 	if len(args) > 1 && args[1] == "launch" {
 		return launchMain(args[2:])

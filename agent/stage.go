@@ -45,21 +45,31 @@ func stageMain(name string) int {
 	if errors.Is(err, io.EOF) {
 		return 0 // there is no further stage
 	}
+	if err == nil && p.Native != "" && stages.Lookup(p.Native) == nil && !initialised {
+		later = func() int { return become(&p, files, early, nil) }
+		return 0
+	}
+	return become(&p, files, early, err)
+}
+
+// become completes the sandbox, runs the program and tells its end. The errors are
+// those of the sandbox and of receiving the program.
+func become(p *wire.Program, files []*os.File, early, err error) int {
 	ans := func() *wire.Answer {
 		if err != nil {
 			return failed(0, fmt.Errorf("reading the program: %w", err))
 		}
-		if err := takeFiles(&p, files); err != nil {
+		if err := takeFiles(p, files); err != nil {
 			return failed(0, fmt.Errorf("taking over the log: %w", err))
 		}
 		if early != nil {
 			return failed(0, fmt.Errorf("arranging the sandbox: %w", early))
 		}
-		if err := arrange(&p, files); err != nil {
+		if err := arrange(p, files); err != nil {
 			return failed(0, fmt.Errorf("arranging the sandbox: %w", err))
 		}
 		wire.CloseAll(files)
-		if err := confine(&p); err != nil {
+		if err := confine(p); err != nil {
 			return failed(0, fmt.Errorf("giving up privileges: %w", err))
 		}
 		os.Clearenv()
@@ -72,9 +82,9 @@ func stageMain(name string) int {
 			return failed(0, err)
 		}
 		if p.Native != "" {
-			return native(&p)
+			return native(p)
 		}
-		return program(&p)
+		return program(p)
 	}()
 	if err := wire.Send(stageSocket, ans); err != nil {
 		fmt.Fprintln(os.Stderr, "agent: sending the answer:", err)

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/osbuild-star/osbuild-star/agent"
 	_ "github.com/osbuild-star/osbuild-star/agent/start"
 )
 
@@ -23,7 +24,12 @@ var version = "0.1.0-dev"
 func main() { os.Exit(Main()) }
 
 // Main is main, for test scripts that run the command inside the test program.
-func Main() int { return run(os.Args[1:]) }
+func Main() int {
+	if agent.Is(os.Args) { // what agent/start left
+		return agent.Main(os.Args)
+	}
+	return run(os.Args[1:])
+}
 
 // errInterrupted is why the context ends at Ctrl-C.
 var errInterrupted = errors.New("interrupted")

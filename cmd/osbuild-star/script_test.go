@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/osbuild-star/osbuild-star/agent"
 	"github.com/osbuild-star/osbuild-star/buildroot/binfmt"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/internal/testenv"
@@ -24,6 +25,9 @@ var update = flag.Bool("update", false, "write the expected output in testdata/s
 // TestMain is several programs, by its name: the agent of build roots (by agent/start), the
 // command itself, a helper that starts it in a full file system, and the tests.
 func TestMain(m *testing.M) {
+	if agent.Is(os.Args) { // for the stages of these tests
+		os.Exit(agent.Main(os.Args))
+	}
 	h, err := testenv.Setup()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
