@@ -268,7 +268,7 @@ debian_image(name = "c", arch = "aarch64", packages = ["linux-image-arm64"], bui
 	}
 	slices.Sort(arches)
 	arches = slices.Compact(arches)
-	if diff := cmp.Diff([]string{"base-a:aarch64", "base:", "build-c:aarch64", "build:", "os-b:aarch64", "os-c:aarch64", "os:aarch64"}, arches); diff != "" {
+	if diff := cmp.Diff([]string{"base-a:aarch64", "base:", "build-c:aarch64", "build:", "grub:aarch64", "os-b:aarch64", "os-c:aarch64", "os:aarch64"}, arches); diff != "" {
 		t.Errorf("architectures of the trees of packages (-want +got):\n%s", diff)
 	}
 	for _, a := range plan.Artifacts {
