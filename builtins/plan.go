@@ -267,6 +267,9 @@ func (pl *planner) pipeline(p *pipelineValue) (string, error) {
 		}
 	}
 	for _, s := range p.stages {
+		if len(out.Stages) > 0 && pl.installsNothing(s) {
+			continue
+		}
 		st := &manifest.Stage{Type: s.stage, Options: s.options, Origin: s.origin}
 		st.SetText(s.optionsText)
 		if err := pl.inputs(st, s); err != nil {
@@ -325,6 +328,14 @@ func (pl *planner) withRunner(name, runner string) string {
 	twin.Runner = runner
 	pl.runners[key] = pl.add(name, &twin)
 	return pl.runners[key]
+}
+
+// installsNothing tells of a stage whose packages are all in their base: what a rule
+// cannot know when it writes the stage. With options the stage may do more.
+func (pl *planner) installsNothing(s *stageValue) bool {
+	in := s.inputs["packages"]
+	return s.stage == "org.osbuild-star.deb" && in != nil && in.packages != nil && in.packages.request.Base != nil &&
+		len(pl.packages[in.packages.key]) == 0 && s.options["debconf"] == nil
 }
 
 // inputs adds the inputs of a stage, and their sources.

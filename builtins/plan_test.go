@@ -278,6 +278,33 @@ debian_image(name = "c", arch = "aarch64", packages = ["linux-image-arm64"], bui
 	}
 }
 
+// A stage that would install what is there already is left out: that a tool belongs to
+// the base is nothing that a rule knows. It is an error where nothing would be left.
+func TestPackagesOfTheBase(t *testing.T) {
+	const src = `load("@osbuild//debian.star", "debian_image")
+load("@osbuild//output.star", "output")
+R = [deb_repo("bookworm")]
+BASE = deb_packages(R, ["tar"])
+debian_image(name = "archive", output = output.tar(), build_packages = ["dpkg", "libc6"])
+image("more", pipeline("p", [stage.deb(inputs = {"packages": BASE}), stage.deb(inputs = {"packages": deb_packages(R, ["dpkg"], base = BASE, variant = "none")})]))
+image("nothing", pipeline("p", [stage.deb(inputs = {"packages": deb_packages(R, ["tar"], base = BASE, variant = "none")})]))
+`
+	p, _ := openArchive(t, src, nil)
+	if stages := planOf(t, p, "//:more").Manifest.Pipeline("p").Stages; len(stages) != 1 {
+		t.Errorf("%d stages, want the one that installs something", len(stages))
+	}
+	if stages := planOf(t, p, "//:archive").Manifest.Pipeline("build").Stages; len(stages) != 2 {
+		t.Errorf("the build root has %d stages, want the base and tar", len(stages))
+	}
+	targets, err := p.Match(context.Background(), []string{"//:nothing"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Plan(context.Background(), targets, fakeResolve); err == nil || !strings.Contains(formatted(err), "set of no packages") {
+		t.Errorf("a pipeline of nothing: %v", err)
+	}
+}
+
 func TestLargeFile(t *testing.T) {
 	p, _ := openArchive(t, `image("a", pipeline("p", [stage.noop(), stage.copy(paths = [{"from": "input://f/x", "to": "tree:///x"}], inputs = {"f": file("big")})]))`+
 		"\n-- big --\n"+strings.Repeat("x", maxInline+1), nil)
