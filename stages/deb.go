@@ -16,7 +16,7 @@ import (
 func init() {
 	Register(&Stage{
 		Name:     "org.osbuild-star.deb",
-		Revision: 1,
+		Revision: 2,
 		Summary:  "install Debian packages",
 		Doc: `Installs the packages of its input "packages" into the tree, and configures them.
 

@@ -2,14 +2,16 @@
 package stages
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 )
 
 func init() {
 	Register(&Stage{
 		Name:     "org.osbuild.mkfs.fat",
-		Revision: 1,
+		Revision: 2,
 		Summary:  "make an empty FAT file system on a device",
 		Doc: `Runs mkfs.fat(8) on the whole device, whatever is on it.
 
@@ -86,8 +88,21 @@ func runMkfsFAT(c *Context) error {
 	if n := jsonNumber(o.FATSize); n != "0" {
 		args = append(args, "-F", n)
 	}
+	// The label is an entry of the root directory, with a time.
+	if c.Meta.SourceEpoch != nil && knowsInvariant(c) {
+		args = append(args, "--invariant")
+	}
 	if g := o.Geometry; g != nil {
 		args = append(args, "-g", fmt.Sprintf("%s/%s", g.Heads, g.Sectors))
 	}
 	return runEnv(c, environ(c), "mkfs.fat", append(args, dev)...)
+}
+
+// knowsInvariant tells whether mkfs.fat can do without the time of day, from dosfstools
+// 4.2 on.
+func knowsInvariant(c *Context) bool {
+	cmd := exec.CommandContext(c.context(), "mkfs.fat", "--help")
+	cmd.Env = environ(c)
+	help, _ := cmd.CombinedOutput() // its exit status says nothing
+	return bytes.Contains(help, []byte("--invariant"))
 }
