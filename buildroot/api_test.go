@@ -384,7 +384,7 @@ func testAPIBelongsToTheProgram(t *testing.T, sandbox string) {
 	apis := func() []string { m, _ := filepath.Glob(filepath.Join(dirs, "api-*")); return m }
 	during := -1
 	res, err := b.Run(context.Background(), Job{
-		Argv: []string{"/bin/sh", "-c", `cd /run/osbuild/api; stat -c '%n %F %a' *; cat arguments; touch x 2>/dev/null || echo; echo end`},
+		Argv: []string{"/bin/sh", "-c", `cd /run/osbuild/api; stat -c '%n %F %a' *; cat arguments; touch x 2>/dev/null || echo; echo end; sleep 1`}, // it lives while it is looked at
 		Line: func(s string) {
 			if s == "end" {
 				during = len(apis())
