@@ -9,7 +9,7 @@ import (
 func init() {
 	Register(&Stage{
 		Name:     "org.osbuild.qemu",
-		Revision: 1,
+		Revision: 2,
 		Summary:  "convert a disk image to another format",
 		Doc:      qemuDoc,
 		Schema:   qemuSchema,

@@ -215,9 +215,12 @@ func fixVMDK(f *os.File, seed [32]byte, _ int64) error {
 		_, err = f.WriteAt(append(text, rest...), int64(at))
 		return err
 	}
-	if grow := len(text) - digits; end < 0 || len(bytes.Trim(rest[end:min(end+grow, len(rest))], "\x00")) > 0 {
+	// qemu-img writes an ID that is shorter than the one before without clearing the end
+	// of the text that moved: up to seven bytes of it can be left.
+	if end < 0 || end+16 > len(rest) || len(bytes.Trim(rest[end+8:end+16], "\x00")) > 0 {
 		return errors.New("its descriptor has no room")
 	}
-	_, err = f.WriteAt(append(text, rest[:end]...), int64(at))
+	text = append(append(text, rest[:end]...), make([]byte, digits)...)
+	_, err = f.WriteAt(text, int64(at))
 	return err
 }

@@ -150,3 +150,38 @@ func FuzzFixImage(f *testing.F) {
 		}
 	})
 }
+
+// qemu-img leaves the end of the text behind when the content ID that it writes last is
+// shorter than its first.
+func TestFixVMDKOfAnyLength(t *testing.T) {
+	const rest = "\nparentCID=ffffffff\nddb.toolsVersion = \"2147483647\"\n"
+	fixed := func(cid, after string) string {
+		t.Helper()
+		f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		text := "# Disk DescriptorFile\nversion=1\nCID=" + cid + rest + after
+		if _, err := f.WriteString(text + strings.Repeat("\x00", 1024-len(text)) + "data"); err != nil {
+			t.Fatal(err)
+		}
+		if err := fixVMDK(f, [32]byte{1, 2, 3, 4}, 0); err != nil {
+			t.Fatalf("CID=%s: %v", cid, err)
+		}
+		b, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	want := fixed("12345678", "")
+	if !strings.Contains(want, "\nCID=11020304"+rest+"\x00") || len(want) != 1028 {
+		t.Fatalf("%q", want)
+	}
+	for cid, after := range map[string]string{"dfd0678": "", "fd0678": "\x00\n", "678": "\x007\"\n", "8": "\x0083647\"\n"[:7]} {
+		if diff := cmp.Diff(want, fixed(cid, after)); diff != "" {
+			t.Errorf("CID=%s (-want +got):\n%s", cid, diff)
+		}
+	}
+}
