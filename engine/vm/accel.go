@@ -14,8 +14,9 @@ import (
 )
 
 // KVMPatience is how long a guest may take under KVM for the first byte on its
-// console before it is started again under TCG. Firmwares write theirs within
-// a second under KVM.
+// console, and where nobody looks at it for each further one until a system is heard,
+// before it is started again under TCG. Firmwares write theirs within a second under
+// KVM, and kernels go on at once.
 const KVMPatience = 8 * time.Second
 
 // These are variables for the tests.

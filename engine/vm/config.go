@@ -43,6 +43,10 @@ type Config struct {
 	SSHUser       string            // whose key it is; "" = root
 	Credentials   map[string]string // further systemd credentials, by name; only where there is SMBIOS
 
+	// unattended: nobody sees the console before [Start] returns, so that it may wait
+	// until a system is heard.
+	unattended bool
+
 	Span *monitor.Span // gets the console's lines and the notes on what is being tried; may be nil
 }
 

@@ -101,6 +101,7 @@ func test(ctx context.Context, spec TestSpec, r *TestResult) error {
 		}
 		defer key.close()
 	}
+	cfg.unattended = true
 	m, err := Start(ctx, cfg)
 	if err != nil {
 		return err

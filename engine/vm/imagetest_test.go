@@ -256,8 +256,20 @@ func TestKVMFallback(t *testing.T) {
 		kvmPatience, kvmDevice, bootIDFile = p, d, b
 		kvmBroken.yes = false
 	}(kvmPatience, kvmDevice, bootIDFile)
+	const firmware = `n=$#
+while [ $n -gt 0 ]; do
+	a=$1; shift; n=$((n-1))
+	case "$a" in
+	*accel=kvm*) a=${a%%accel=kvm*}accel=tcg${a##*accel=kvm};;
+	host) a=max;;
+	-kernel|-initrd|-append) shift; n=$((n-1)); continue;;
+	esac
+	set -- "$@" "$a"
+done
+exec `
 	for _, test := range []struct{ name, kvm string }{
 		{"silent", "exec sleep 1000"},
+		{"runs a firmware only", firmware + real + ` "$@"`},
 		{"gives up", "echo cannot >&2; exit 1"},
 		{"is silent with a monitor", fmt.Sprintf("exec %s -S $(echo \"$*\" | tr ' ' '\\n' | sed 's/accel=kvm/accel=tcg/; s/^host$/max/')", real)},
 	} {
@@ -278,6 +290,7 @@ func TestKVMFallback(t *testing.T) {
 				if test.name == "is silent with a monitor" {
 					c.Append = "x" // no blanks: see the script
 				}
+				c.unattended = test.name == "runs a firmware only"
 				m, err := Start(within(t, long), c)
 				if err != nil {
 					t.Fatal(err)

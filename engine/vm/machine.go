@@ -84,7 +84,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 }
 
 // launch starts QEMU, which has to greet within patience; alive is called at the
-// first byte on the console.
+// first byte on the console, or of a machine that is unattended when a system is heard.
 func launch(ctx context.Context, c Config, accel string, patience time.Duration, alive func()) (_ *Machine, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start a machine: %w", err)
@@ -197,11 +197,11 @@ func (m *Machine) drain(alive func()) {
 	for {
 		n, err := m.port.Read(buf)
 		if n > 0 {
-			if alive != nil {
+			m.con.Write(buf[:n])
+			if alive != nil && (!m.cfg.unattended || m.con.sawSystem()) {
 				alive()
 				alive = nil
 			}
-			m.con.Write(buf[:n])
 		}
 		if err != nil {
 			m.con.close()
@@ -232,14 +232,19 @@ func (m *Machine) event(name string, data json.RawMessage) {
 	}
 }
 
-// progresses waits for the first byte on the console.
+// progresses waits for the first byte on the console; of a machine that is unattended,
+// until a kernel or an init is heard. There is a KVM that runs a firmware and nothing
+// further. It tells whether no silence before that was longer than patience.
 func (m *Machine) progresses(patience time.Duration) bool {
 	t := time.NewTimer(patience)
 	defer t.Stop()
 	for {
 		_, eof, last, changed := m.con.state()
 		if !last.IsZero() {
-			return true
+			if !m.cfg.unattended || m.con.sawSystem() {
+				return true
+			}
+			t.Reset(time.Until(last.Add(patience)))
 		}
 		if eof {
 			return false

@@ -52,6 +52,7 @@ func SSH(ctx context.Context, cfg Config, opt SSHOptions) (status int, err error
 		return 0, err
 	}
 	defer key.close()
+	cfg.unattended = true
 	m, err := Start(ctx, cfg)
 	if err != nil {
 		return 0, err
