@@ -180,21 +180,21 @@ func diskTree(t *testing.T) string {
 	return dir
 }
 
-func attached(device string) bool {
-	_, err := os.Stat("/sys/block/" + filepath.Base(device) + "/loop/backing_file")
-	return err == nil
-}
-
-// released tells whether a device comes to be free within a moment: others on this
-// machine, tests too, take one as soon as it is.
-func released(device string) bool {
-	for range 5000 {
-		if !attached(device) {
-			return true
-		}
-		time.Sleep(time.Millisecond)
+// attached tells whether a device shows that file. That it shows something is not enough:
+// others on this machine, tests too, take a device as soon as it is free.
+func attached(t *testing.T, device, file string) bool {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(file, &st); err != nil {
+		t.Fatal(err)
 	}
-	return false
+	f, err := os.Open("/dev/" + filepath.Base(device))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	return err == nil && info.Inode == st.Ino && info.Device == st.Dev
 }
 
 func TestException(t *testing.T) { eachSandbox(t, testException) }
@@ -243,7 +243,7 @@ func testRemoteLoop(t *testing.T, b *BuildRoot) {
 		t.Errorf("in the file: %q (%v)", got[4096:4096+len(marker)], err)
 	}
 	for _, dev := range strings.Fields(out[0]) {
-		if !released(dev) {
+		if attached(t, dev, filepath.Join(tree, "disk")) {
 			t.Errorf("%s is attached still", dev)
 		}
 		// Its right went with it.
@@ -287,20 +287,20 @@ func testCloseClosesServers(t *testing.T, sandbox string) {
 		t.Fatal(err)
 	}
 	var answer struct{ Devname string }
-	if _, err := c.Receive(&answer); err != nil || !attached(answer.Devname) {
+	if _, err := c.Receive(&answer); err != nil || !attached(t, answer.Devname, file.Name()) {
 		t.Fatalf("%+v %v", answer, err)
 	}
 	b.stopAPIs()
 	if _, err := c.Receive(&answer); !errors.Is(err, io.EOF) {
 		t.Errorf("a connection after the end: %v", err)
 	}
-	if !attached(answer.Devname) {
+	if !attached(t, answer.Devname, file.Name()) {
 		t.Error("the device is gone before the programs are")
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if !released(answer.Devname) {
+	if attached(t, answer.Devname, file.Name()) {
 		t.Error("the device is left")
 	}
 	if ents, err := os.ReadDir(vardir); err != nil || len(ents) > 0 {
@@ -329,7 +329,9 @@ func testCloseWithServers(t *testing.T, sandbox string) {
 		t.Fatal(err)
 	}
 	job := client(t, "wait")
-	job.Mounts = []Mount{{Path: diskTree(t), Target: "/run/osbuild/tree"}}
+	tree := diskTree(t)
+	disk := filepath.Join(tree, "disk")
+	job.Mounts = []Mount{{Path: tree, Target: "/run/osbuild/tree"}}
 	up, ended := make(chan string, 1), make(chan error, 1)
 	job.Line = func(s string) { up <- s }
 	go func() {
@@ -344,9 +346,9 @@ func testCloseWithServers(t *testing.T, sandbox string) {
 		}
 		return strings.Count(string(text), vardir)
 	}
-	if !attached(dev) || listeners() < 2 {
+	if !attached(t, dev, disk) || listeners() < 2 {
 		b.Close() // else the Space waits for it
-		t.Fatalf("%s is attached: %v, %d listeners", dev, attached(dev), listeners())
+		t.Fatalf("%s is attached: %v, %d listeners", dev, attached(t, dev, disk), listeners())
 	}
 	began := time.Now()
 	if err := b.Close(); err != nil {
@@ -358,7 +360,7 @@ func testCloseWithServers(t *testing.T, sandbox string) {
 	if n := listeners(); n > 0 {
 		t.Errorf("%d listeners are left", n)
 	}
-	if !released(dev) {
+	if attached(t, dev, disk) {
 		t.Errorf("%s is attached still", dev)
 	}
 	if ents, err := os.ReadDir(vardir); err != nil || len(ents) > 0 {
