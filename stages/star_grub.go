@@ -3,6 +3,7 @@
 package stages
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -102,30 +103,44 @@ org.osbuild.grub2.inst is the stage for images whose file system holds the modul
 	})
 }
 
+// grubOptions are those that the stages for all firmwares have.
+type grubOptions struct {
+	RootUUID  string   `json:"root-uuid"`
+	Prefix    string   `json:"prefix"`
+	Modules   []string `json:"modules"`
+	Directory string   `json:"directory"`
+}
+
+// program makes GRUB for a platform, of the modules in dir: those of the options, or the
+// usual ones, and what the platform cannot do without.
+func (o *grubOptions) program(c *Context, platform, dir string, needed ...string) ([]byte, error) {
+	modules := grubModuleList(dir, o.Modules)
+	for _, m := range needed {
+		if !slices.Contains(modules, m) {
+			modules = append(slices.Clone(modules), m)
+		}
+	}
+	prefix := cmp.Or(o.Prefix, "/boot/grub")
+	return grubMkimage(c, grubImage{
+		dir: dir, platform: platform, format: platform, prefix: grubPrefix(prefix),
+		config: grubSearch(strings.ToLower(o.RootUUID), prefix), modules: modules,
+	})
+}
+
 func runStarGrubEFI(c *Context) error {
 	var o struct {
-		Platform  string   `json:"platform"`
-		Path      string   `json:"path"`
-		RootUUID  string   `json:"root-uuid"`
-		Prefix    string   `json:"prefix"`
-		Modules   []string `json:"modules"`
-		Directory string   `json:"directory"`
+		grubOptions
+		Platform string `json:"platform"`
+		Path     string `json:"path"`
 	}
 	if err := c.Decode(&o); err != nil {
 		return err
-	}
-	if o.Prefix == "" {
-		o.Prefix = "/boot/grub"
 	}
 	dir, err := grubDirectory(c, o.Platform, o.Directory)
 	if err != nil {
 		return err
 	}
-	modules := grubModuleList(dir, o.Modules)
-	program, err := grubMkimage(c, grubImage{
-		dir: dir, platform: o.Platform, format: o.Platform, prefix: grubPrefix(o.Prefix),
-		config: grubSearch(strings.ToLower(o.RootUUID), o.Prefix), modules: modules,
-	})
+	program, err := o.program(c, o.Platform, dir)
 	if err != nil {
 		return err
 	}
@@ -142,16 +157,10 @@ func runStarGrubEFI(c *Context) error {
 func runStarGrubBIOS(c *Context) error {
 	var o struct {
 		imagePart
-		RootUUID  string   `json:"root-uuid"`
-		Prefix    string   `json:"prefix"`
-		Modules   []string `json:"modules"`
-		Directory string   `json:"directory"`
+		grubOptions
 	}
 	if err := c.Decode(&o); err != nil {
 		return err
-	}
-	if o.Prefix == "" {
-		o.Prefix = "/boot/grub"
 	}
 	image, off, n, err := o.resolve(c)
 	if err != nil {
@@ -161,18 +170,11 @@ func runStarGrubBIOS(c *Context) error {
 	if err != nil {
 		return err
 	}
-	modules := grubModuleList(dir, o.Modules)
-	if !slices.Contains(modules, "biosdisk") {
-		modules = append(slices.Clone(modules), "biosdisk") // or it finds no disk at all
-	}
 	boot, err := grubBootImage(dir)
 	if err != nil {
 		return err
 	}
-	core, err := grubMkimage(c, grubImage{
-		dir: dir, platform: "i386-pc", format: "i386-pc", prefix: grubPrefix(o.Prefix),
-		config: grubSearch(strings.ToLower(o.RootUUID), o.Prefix), modules: modules,
-	})
+	core, err := o.program(c, "i386-pc", dir, "biosdisk") // or it finds no disk at all
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ package stages
 import (
 	"fmt"
 	"os"
-	"strings"
 )
 
 func init() {
@@ -64,16 +63,10 @@ const prepPlatform = "powerpc-ieee1275"
 func runStarGrubPReP(c *Context) error {
 	var o struct {
 		imagePart
-		RootUUID  string   `json:"root-uuid"`
-		Prefix    string   `json:"prefix"`
-		Modules   []string `json:"modules"`
-		Directory string   `json:"directory"`
+		grubOptions
 	}
 	if err := c.Decode(&o); err != nil {
 		return err
-	}
-	if o.Prefix == "" {
-		o.Prefix = "/boot/grub"
 	}
 	image, off, n, err := o.resolve(c)
 	if err != nil {
@@ -83,11 +76,7 @@ func runStarGrubPReP(c *Context) error {
 	if err != nil {
 		return err
 	}
-	modules := grubModuleList(dir, o.Modules)
-	program, err := grubMkimage(c, grubImage{
-		dir: dir, platform: prepPlatform, format: prepPlatform, prefix: grubPrefix(o.Prefix),
-		config: grubSearch(strings.ToLower(o.RootUUID), o.Prefix), modules: modules,
-	})
+	program, err := o.program(c, prepPlatform, dir)
 	if err != nil {
 		return err
 	}
