@@ -119,7 +119,7 @@ func (b *BuildRoot) Run(ctx context.Context, j Job) (_ *Result, err error) {
 	defer func() { wire.CloseAll(files) }()
 	p := &wire.Program{
 		Native: j.Native, Env: append(j.env(), b.env...), NewPrivs: j.NewPrivs,
-		Epoch: j.Epoch, Arch: j.Arch, Caps: append(append([]string{}, BaseCapabilities...), j.Caps...),
+		Arch: j.Arch, Caps: append(append([]string{}, BaseCapabilities...), j.Caps...),
 	}
 	var mounts []Mount
 	var api *programAPI

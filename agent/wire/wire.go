@@ -55,8 +55,7 @@ type Program struct {
 	Env       []string        `json:"env,omitempty"`
 	Caps      []string        `json:"caps"` // kept in the bounding set
 	NewPrivs  bool            `json:"new_privs,omitempty"`
-	Epoch     *int64          `json:"epoch,omitempty"` // SOURCE_DATE_EPOCH
-	Arch      string          `json:"arch,omitempty"`  // of the tree
+	Arch      string          `json:"arch,omitempty"` // of the tree
 	Terminal  bool            `json:"terminal,omitempty"`
 
 	// Attach says where the mounts among the files go, by index.

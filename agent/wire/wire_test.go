@@ -40,7 +40,6 @@ func file(t testing.TB, content string) *os.File {
 }
 
 func TestRoundTrip(t *testing.T) {
-	epoch := int64(1700000000)
 	big := strings.Repeat("0123456789abcdef", 5<<20/16)
 	for _, c := range []struct {
 		name  string
@@ -50,7 +49,7 @@ func TestRoundTrip(t *testing.T) {
 		{name: "empty", req: Request{}},
 		{name: "prepare", req: Request{Kind: Prepare, ID: 1, Runner: "org.osbuild.debian12", Arch: "s390x"}, files: []string{"log"}},
 		{name: "run", req: Request{Kind: Run, ID: 1 << 63, Program: &Program{
-			Native: "org.osbuild.noop", Env: []string{"A=b=c", "EMPTY="}, Caps: []string{"CHOWN"}, NewPrivs: true, Epoch: &epoch,
+			Native: "org.osbuild.noop", Env: []string{"A=b=c", "EMPTY="}, Caps: []string{"CHOWN"}, NewPrivs: true,
 			Arguments: json.RawMessage(`{"options":{"n":12345678901234567890}}`),
 			Attach:    []Attach{{File: 1, Target: "/run/osbuild/tree"}, {File: 0, Target: "/dev/loop7", IsFile: true}}, Log: 2,
 		}}, files: []string{"one", "two", "three"}},
