@@ -1,7 +1,7 @@
 #!/bin/bash
 # Times osbuild-star beside its peers on one target, in turn, and prints a table in
-# Markdown with medians: the hand-made pipeline (mmdebstrap, sfdisk, mke2fs -d), and debos
-# where it is installed.
+# Markdown with medians: the hand-made pipeline (mmdebstrap, sfdisk, mke2fs -d), debos where
+# it is installed, and the mkosi that MKOSI names (it needs bubblewrap and python3-pefile).
 #   bench/run.sh [RUNS]     3 runs by default; WORK=DIR keeps what it makes
 # The peers have their packages from a cache on loopback (apt-cacher-ng), osbuild-star from
 # its store; the package that a run adds is not in the store, and is fetched.
@@ -64,12 +64,27 @@ debos_run() { # debos_run [-t name:value]...
 }
 debos=
 if [ -z "${NO_DEBOS:-}" ] && command -v debos >/dev/null; then debos=1; fi
+mkosi_run() { (cd "$work/mkosi" && PATH=/usr/sbin:/usr/bin:/sbin:/bin "$MKOSI" "$@" build); }
+# shellcheck disable=SC2120
+mkosi_cold() { # mkosi_cold [OPTION]...
+	rm -rf --one-file-system "$work/mkosi/cache" "$work/mkosi/out"
+	mkdir "$work/mkosi/cache" "$work/mkosi/out"
+	mkosi_run -f "$@"
+}
 change_program() { echo "# changed $1" >>"$work/ws/programs/stages/org.example.stamp"; }
 
 # Not counted: packages into the cache and the store, the lock.
 peer >/dev/null 2>&1 || { WORK=$work/peer "$work/handmade.sh" "$work/peer.raw"; exit 1; }
 star //images:box_host //images:box >/dev/null
 [ -z "$debos" ] || debos_run >"$work/log" 2>&1 || { tail -5 "$work/log" >&2; echo "debos does not work here: going on without" >&2; debos=; }
+if [ -n "${MKOSI:-}" ]; then
+	cp -r "$here/peers/mkosi" "$work/mkosi"
+	mkdir -p "$work/mkosi/sandbox/etc/apt/sources.list.d"
+	for suite in "debian bookworm" "debian bookworm-updates" "debian-security bookworm-security"; do
+		printf 'Types: deb\nURIs: http://127.0.0.1:3142/%s\nSuites: %s\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n' "${suite% *}" "${suite#* }"
+	done >"$work/mkosi/sandbox/etc/apt/sources.list.d/mkosi.sources"
+	mkosi_cold >"$work/log" 2>&1 || { tail -5 "$work/log" >&2; exit 1; }
+fi
 for i in $(seq "$runs"); do
 	forget
 	timed cold_host star //images:box_host
@@ -87,6 +102,14 @@ for i in $(seq "$runs"); do
 		timed debos debos_run
 		timed debos_hostname debos_run -t hostname:changed
 		timed debos_package debos_run -t "extra:${extras[i % ${#extras[@]}]}"
+	fi
+	if [ -n "${MKOSI:-}" ]; then
+		timed mkosi mkosi_cold
+		timed mkosi_nothing mkosi_run
+		timed mkosi_hostname mkosi_run -f --hostname="changed$i"
+		timed mkosi_back mkosi_run -f
+		timed mkosi_package mkosi_run -f --package="${extras[i % ${#extras[@]}]}"
+		timed mkosi_package_back mkosi_run -f
 	fi
 	forget
 	timed cold_own star //images:box
@@ -110,18 +133,18 @@ star_peak=$(peak "$bin" -C "$work/ws" build -q //images:box_host)
 peer_peak=$(export -f peer; export work; peak bash -c peer)
 
 cat <<T
-| what | osbuild-star, s | by hand, s | debos, s |
-|---|---|---|---|
-| cold, the host as build root | $(median cold_host) | $(median peer) | $(median debos) |
-| cold, a build root of its own | $(median cold_own) | | |
-| nothing changed | $(median nothing) | | $(median debos) |
-| hostname changed | $(median hostname) | $(median peer_hostname), its tree kept by hand | $(median debos_hostname) |
-| and changed back | $(median back) | | |
-| one package more | $(median package) | $(median peer_package) | $(median debos_package) |
-| and taken away again | $(median package_back) | | |
-| the program of a stage changed | $(median program) | | |
-| the image's boot test | $(median test) | | |
-| and again | $(median test_again) | | |
+| what | osbuild-star, s | by hand, s | debos, s | mkosi, its tree alone, s |
+|---|---|---|---|---|
+| cold, the host as build root | $(median cold_host) | $(median peer) | $(median debos) | $(median mkosi) |
+| cold, a build root of its own | $(median cold_own) | | | |
+| nothing changed | $(median nothing) | the same | the same | $(median mkosi_nothing), its inputs not looked at |
+| hostname changed | $(median hostname) | $(median peer_hostname), its tree kept by hand | $(median debos_hostname) | $(median mkosi_hostname) |
+| and changed back | $(median back) | | | $(median mkosi_back) |
+| one package more | $(median package) | $(median peer_package) | $(median debos_package) | $(median mkosi_package) |
+| and taken away again | $(median package_back) | | | $(median mkosi_package_back) |
+| the program of a stage changed | $(median program) | | | |
+| the image's boot test | $(median test) | | | |
+| and again | $(median test_again) | | | |
 
 Median (least to most) of $runs runs in turn; the boot tests once. Peak memory of all processes:
 osbuild-star $star_peak MiB, by hand $peer_peak MiB.
