@@ -91,6 +91,10 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 		if err := e.prepare(); err != nil {
 			return finish(err)
 		}
+		if e.note != "" {
+			span.Emit(monitor.Event{Kind: monitor.Note, Text: e.note})
+			e.note = ""
+		}
 		if len(sources) > 0 && e.cfg.Fetch != nil {
 			if err := e.cfg.Fetch(ctx, m, sources, span); err != nil {
 				return finish(err)
@@ -137,7 +141,7 @@ func firstError(ctx context.Context, errs []error) error {
 // cachedUpTo finds the last step whose tree is in the store; -1: none is.
 func (b *build) cachedUpTo(pl *plan) (int, *store.Object) {
 	for i := len(pl.steps) - 1; i >= 0; i-- {
-		if obj, ok := b.e.cfg.Store.Lookup(pl.steps[i].key); ok {
+		if obj, ok := b.e.lookup(pl.steps[i].key); ok {
 			return i, obj
 		}
 	}

@@ -46,6 +46,7 @@ type Config struct {
 	Work    string          // for mount points; "" is below /run or the temporary directory
 	Agent   string          // program to run as agent; "" is this one
 	Sandbox string          // one of Sandboxes; "" is auto
+	Layers  string          // one of LayerKinds; "" is auto
 	Monitor *monitor.Stream // may be nil
 	Limit   time.Duration   // of each stage; 0: none
 
@@ -89,6 +90,12 @@ type Engine struct {
 	nextN int
 	lib   string // mount point of the library directory, "" when it is shown as it is
 
+	// Trees, see layers.go.
+	copies      bool        // a step copies its tree
+	empty       string      // a directory in the store
+	note        string      // of how trees are kept, for the next build
+	showsLayers func() bool // canShowLayers, once
+
 	// Trees for steps.
 	unchanged map[string]*worktree // mounted, as their layers are; by these
 	places    []string             // mount points that are free
@@ -109,7 +116,9 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
+	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
+	e.showsLayers = sync.OnceValue(e.canShowLayers)
+	return e
 }
 
 // StageError is a stage that failed.
@@ -195,8 +204,16 @@ func (e *Engine) prepare() error {
 		work.Close()
 		return err
 	}
-	_ = binfmt.Sweep() // what a killed process left; without binfmt_misc it left nothing
 	e.space, e.under, e.work, e.run = space, under, work, run
+	e.empty = filepath.Join(run.Path, "empty")
+	if err = os.Mkdir(e.empty, 0o755); err == nil {
+		err = e.chooseLayers()
+	}
+	if err != nil {
+		e.space = nil
+		return errors.Join(err, space.Close(), under.Close(), run.Close(), work.Close())
+	}
+	_ = binfmt.Sweep() // what a killed process left; without binfmt_misc it left nothing
 	e.unchanged, e.ahead = map[string]*worktree{}, make(chan *worktree, 1)
 	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})
 	go e.settle(e.settling, e.settled)
@@ -393,10 +410,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 		if err := os.Mkdir(at, 0o755); err != nil {
 			return nil, err
 		}
-		err := e.under.Do(func() error {
-			return buildroot.MountTree(e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: tree.LayerDirs()}, at)
-		})
-		if err != nil {
+		if err := e.under.Do(func() error { return e.mountObject(tree, at) }); err != nil {
 			return nil, err
 		}
 		r.tree = at

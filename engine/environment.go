@@ -184,10 +184,6 @@ func (v *environment) openInputs(args *arguments, served bool) ([]buildroot.Moun
 	return mounts, err
 }
 
-func (v *environment) mountObject(o *store.Object, target string) error {
-	return buildroot.MountTree(v.b.e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: o.LayerDirs()}, target)
-}
-
 func (v *environment) treeInput(name, target string) error {
 	reads := v.pl.inputs[v.i][name]
 	if len(reads) != 1 {
@@ -197,7 +193,7 @@ func (v *environment) treeInput(name, target string) error {
 	if o == nil {
 		return nil // a pipeline without stages: an empty tree
 	}
-	return v.mountObject(o, target)
+	return v.b.e.mountObject(o, target)
 }
 
 // filesOfPipelines shows single files of trees, at the paths they have there.
@@ -212,7 +208,7 @@ func (v *environment) filesOfPipelines(name string, in *manifest.Input, target s
 		if err := os.Mkdir(view, 0o700); err != nil {
 			return data, err
 		}
-		if err := v.mountObject(v.trees[q], view); err != nil {
+		if err := v.b.e.mountObject(v.trees[q], view); err != nil {
 			return data, err
 		}
 		// What is shown is bound from the view, which then is not needed any more.

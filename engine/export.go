@@ -44,7 +44,7 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 	}
 	defer os.Remove(view)
 	err = e.space.Do(func() error {
-		if err := buildroot.MountTree(e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: o.LayerDirs()}, view); err != nil {
+		if err := e.mountObject(o, view); err != nil {
 			return err
 		}
 		defer buildroot.Unmount(view)
@@ -78,7 +78,7 @@ func copyTreeContext(ctx context.Context, from, to string) error {
 // hard link where the file system allows it, and else as a copy. A file that is
 // there already as it should be is left alone; changed tells.
 func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest string) (changed bool, err error) {
-	f, err := layers(o.LayerDirs()).find(path)
+	f, err := layersOf(o).find(path)
 	if err != nil {
 		return false, err
 	}
@@ -231,7 +231,8 @@ func readXattrs(from string) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if strings.HasPrefix(name, "trusted.overlay.") {
+		// One of a stage's own is kept under the prefix twice.
+		if strings.HasPrefix(name, overlayMark) && !strings.HasPrefix(name, overlayMark+"overlay.") {
 			continue
 		}
 		value := make([]byte, 64<<10) // the kernel's limit

@@ -21,9 +21,10 @@ import (
 // read with CAP_SYS_ADMIN only; without it a file that a later stage renamed, or
 // whose owner it changed, is not found as what it is.
 const (
-	overlayOpaque   = "trusted.overlay.opaque"   // "y": nothing below shows through
-	overlayRedirect = "trusted.overlay.redirect" // where a directory, or the data of a file, is below
-	overlayMetacopy = "trusted.overlay.metacopy" // a file that has no data: it is below
+	overlayMark     = "trusted.overlay."
+	overlayOpaque   = overlayMark + "opaque"   // "y": nothing below shows through
+	overlayRedirect = overlayMark + "redirect" // where a directory, or the data of a file, is below
+	overlayMetacopy = overlayMark + "metacopy" // a file that has no data: it is below
 )
 
 // place is a file or directory of one layer.
@@ -33,12 +34,17 @@ type place struct {
 }
 
 // layers are the directories of an object, bottom first.
-type layers []string
+type layers struct {
+	dirs  []string
+	plain bool // nothing in them is a mark
+}
 
-func (l layers) path(p place) string { return filepath.Join(l[p.layer], p.rel) }
+func layersOf(o *store.Object) layers { return layers{o.LayerDirs(), o.Plain} }
+
+func (l layers) path(p place) string { return filepath.Join(l.dirs[p.layer], p.rel) }
 
 // root is the root of the tree: the roots of all layers, top first.
-func (l layers) root() []place { return l.below(len(l), ".") }
+func (l layers) root() []place { return l.below(len(l.dirs), ".") }
 
 func (l layers) below(layer int, rel string) []place {
 	var out []place
@@ -50,9 +56,9 @@ func (l layers) below(layer int, rel string) []place {
 
 // lstat looks at a place, without following a link on the way.
 func (l layers) lstat(p place) (fs.FileInfo, error) {
-	dir, err := unix.Open(l[p.layer], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Open(l.dirs[p.layer], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: l[p.layer], Err: err}
+		return nil, &os.PathError{Op: "open", Path: l.dirs[p.layer], Err: err}
 	}
 	defer unix.Close(dir)
 	fd, err := unix.Openat2(dir, p.rel, &unix.OpenHow{
@@ -67,6 +73,9 @@ func (l layers) lstat(p place) (fs.FileInfo, error) {
 }
 
 func (l layers) mark(p place, name string) (string, bool) {
+	if l.plain {
+		return "", false
+	}
 	var buf [4096]byte
 	n, err := unix.Lgetxattr(l.path(p), name, buf[:])
 	if err != nil {
@@ -91,7 +100,7 @@ func (l layers) step(dir []place, name string) ([]place, error) {
 		}
 		if !st.IsDir() {
 			// A whiteout, or what a directory above it hides.
-			if isWhiteout(st) || len(out) > 0 {
+			if !l.plain && isWhiteout(st) || len(out) > 0 {
 				return out, nil
 			}
 			return []place{p}, nil
@@ -225,13 +234,13 @@ func (l layers) files(dir []place, prefix string, out []string) ([]string, error
 // layer that has them. Only regular files are found, and no link in the path is
 // followed. Its mode and times are not always those of the file in the tree.
 func Find(o *store.Object, path string) (string, error) {
-	f, err := layers(o.LayerDirs()).find(path)
+	f, err := layersOf(o).find(path)
 	return f.data, err
 }
 
 // Files lists the regular files of a small tree (an artifact), by their paths.
 func (e *Engine) Files(o *store.Object) ([]string, error) {
-	l := layers(o.LayerDirs())
+	l := layersOf(o)
 	out, err := l.files(l.root(), "", nil)
 	if err != nil {
 		return nil, err

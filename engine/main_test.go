@@ -357,7 +357,7 @@ func checkIdle(t testing.TB, e *Engine) {
 	if err != nil {
 		t.Error(err)
 	}
-	runners := 0
+	runners := 1 // and the empty directory
 	for _, r := range e.roots {
 		if r.dir != "" {
 			runners++ // they stay as long as their build roots

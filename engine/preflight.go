@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -71,10 +70,8 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	if _, err := buildroot.Sandbox(e.cfg.Sandbox); errors.As(err, &se) {
 		add(Missing{What: cmp.Or(se.Missing, se.Msg), Why: "to run stages in", Package: se.Package, Hint: se.Hint})
 	}
-	if fs, err := os.ReadFile("/proc/filesystems"); err == nil && !strings.Contains(string(fs), "\toverlay\n") {
-		if exec.Command("modprobe", "overlay").Run() != nil {
-			add(Missing{What: "overlayfs in the kernel", Why: "for the layers of trees", Hint: "load the module: modprobe overlay"})
-		}
+	if e.cfg.Layers == LayersOverlay && !hasOverlay() {
+		add(Missing{What: "overlayfs in the kernel", Why: "for the layers of trees", Hint: "load the module: modprobe overlay; or let stages copy their trees: --layers=copy"})
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(e.cfg.Store.Dir, &st) == nil {
@@ -157,7 +154,7 @@ func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
 	for _, name := range names {
 		if pl := all[name]; pl == nil {
 			return false
-		} else if _, ok := e.cfg.Store.Lookup(pl.key); !ok {
+		} else if _, ok := e.lookup(pl.key); !ok {
 			return false
 		}
 	}

@@ -8,16 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
-	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
-	"golang.org/x/sys/unix"
 )
 
 // Where a stage finds things: upstream osbuild's places.
@@ -26,10 +22,6 @@ const (
 	insideInputs = "/run/osbuild/inputs"
 	insideMounts = "/run/osbuild/mounts"
 )
-
-// maxLayers is the length at which a chain is made one layer again: well below
-// what one overlay mount takes.
-var maxLayers = 200
 
 // maxTail bounds how much output of a stage is kept.
 const maxTail = 64 << 10
@@ -60,7 +52,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if err != nil {
 		return nil, err
 	}
-	w, err := b.e.worktree(base)
+	w, err := b.e.worktree(ctx, base)
 	if err != nil {
 		return nil, err
 	}
@@ -88,83 +80,11 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	}
 	span := b.span.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit " + last.Type})
 	defer func() { span.End(err) }()
-	var obj *store.Object
-	if same, serr := w.isUnchanged(base, began, pl.p.SourceEpoch); serr != nil {
-		return nil, serr
-	} else if same {
-		if obj, err = b.e.cfg.Store.Adopt(info, base, w.dir); err == nil {
-			kept = true
-			w.keep()
-		}
-	} else {
-		obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch)
-	}
+	obj, kept, err := b.e.conclude(ctx, info, base, w, began, pl.p.SourceEpoch)
 	if err == nil {
 		b.e.committed()
 	}
 	return obj, err
-}
-
-// commit makes what changed in the tree one more layer.
-func (b *build) commit(info store.Info, base *store.Object, w *worktree, began time.Time, epoch *int64) (_ *store.Object, err error) {
-	if err := w.unmount(); err != nil {
-		return nil, err
-	}
-	if info.Size, err = store.Finish(w.upper, began, epoch); err != nil {
-		return nil, err
-	}
-	upper := w.upper
-	if base != nil && len(base.Layers) >= maxLayers {
-		if upper, err = b.flatten(base, w); err != nil {
-			return nil, err
-		}
-		base = nil
-	}
-	return b.e.cfg.Store.Commit(info, base, upper)
-}
-
-// fileTime is now by the clock that files get their times from: it is a little behind.
-func fileTime() (time.Time, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err != nil {
-		return time.Time{}, fmt.Errorf("reading the clock: %w", err)
-	}
-	return time.Unix(ts.Unix()), nil
-}
-
-// initUpper gives the directory that takes the changes of a step the attributes of
-// the root of the tree: those that it had, and to begin with those of any new root,
-// whatever umask the caller has.
-func initUpper(base *store.Object, upper string) error {
-	if base != nil {
-		return copyRootAttrs(base.LayerDirs(), upper)
-	}
-	if err := os.Chmod(upper, 0o755); err != nil {
-		return err
-	}
-	now := time.Now()
-	return os.Chtimes(upper, now, now)
-}
-
-// flatten copies the view of a chain and one more layer, which was mounted at w, into
-// a directory.
-func (b *build) flatten(base *store.Object, w *worktree) (string, error) {
-	flat := w.upper + ".flat" // cp gives it the attributes of the view
-	if err := os.Mkdir(flat, 0o755); err != nil {
-		return "", err
-	}
-	err := b.e.space.Do(func() error {
-		o := buildroot.Overlay{Lower: append(base.LayerDirs(), w.upper)}
-		if err := buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, w.tree); err != nil {
-			return err
-		}
-		defer buildroot.Unmount(w.tree)
-		return copyTree(w.tree, flat)
-	})
-	if err != nil {
-		err = errors.Join(err, scratch.RemoveAll(flat))
-	}
-	return flat, err
 }
 
 func (b *build) record(r StageResult) {

@@ -47,6 +47,12 @@ type Info struct {
 	Size    int64                      `json:"size"`           // bytes on disk of the last layer
 	Meta    map[string]json.RawMessage `json:"meta,omitempty"` // of the stages, by ID
 	Adopted bool                       `json:"adopted,omitempty"`
+
+	// Plain is a tree in one layer that is as it is seen, where overlayfs cannot serve.
+	// Odd is one of those with files that overlayfs would take for marks of its own: no
+	// layer can be on it.
+	Plain bool `json:"plain,omitempty"`
+	Odd   bool `json:"odd,omitempty"`
 }
 
 // Object is a tree in the store.
@@ -145,7 +151,8 @@ func (o *Object) LayerDirs() []string {
 
 // Commit makes the directory at upper, which has to be in a scratch directory of
 // the store, the last layer of a new object on top of base (nil: none). If another
-// process was faster its object is taken, and upper is left alone.
+// process was faster its object is taken, and upper is left alone; but a plain tree
+// replaces one of layers, which whoever made the plain one could not read.
 func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 	name, err := s.layerName()
 	if err != nil {
@@ -169,7 +176,7 @@ func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 // Adopt makes an object with the very layers of another. What is on the way is in
 // scratch, a scratch directory of the store.
 func (s *Store) Adopt(info Info, from *Object, scratch string) (*Object, error) {
-	info.Layers, info.Adopted = from.Layers, true
+	info.Layers, info.Plain, info.Odd, info.Adopted = from.Layers, from.Plain, from.Odd, true
 	o, _, err := s.write(info, scratch)
 	return o, err
 }
@@ -206,7 +213,10 @@ func (s *Store) write(info Info, in string) (_ *Object, mine bool, _ error) {
 		err = &os.LinkError{Op: "rename", Old: dir, New: to, Err: err}
 		// Somebody was faster; or what is there is damaged, and gone now.
 		if o, ok := s.Lookup(info.Key); ok {
-			return o, false, nil
+			if o.Plain || !info.Plain {
+				return o, false, nil
+			}
+			s.drop(info.Key)
 		}
 	}
 	return nil, false, fmt.Errorf("committing: %w", err)
