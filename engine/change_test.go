@@ -243,6 +243,9 @@ func xattrs(p string) string {
 	}
 	all := map[string]string{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
+		if strings.HasPrefix(name, "trusted.SGI_ACL_") {
+			continue // XFS shows its own form of an ACL too
+		}
 		value := make([]byte, 1000)
 		if n, err := unix.Lgetxattr(p, name, value); err == nil {
 			all[name] = string(value[:n])

@@ -9,15 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // mutator changes a tree. The same seed on the same tree makes the same changes.
-var dbg bool
-
 type mutator struct {
-	note  []string
 	root  string
 	r     *rand.Rand
 	label string
@@ -191,9 +189,12 @@ func (m *mutator) change() (int, error) {
 				return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096)
 			})
 		}
-	case 14: // opened for writing, and nothing more
+	case 14: // opened for writing, and not written to: overlayfs may give it a new time
 		if p := m.pick(m.files); p != "" {
-			return op, open(p, os.O_RDWR, func(*os.File) error { return nil })
+			if err := open(p, os.O_RDWR, func(*os.File) error { return nil }); err != nil {
+				return op, err
+			}
+			return op, os.Chtimes(p, time.Time{}, time.Unix(int64(r.IntN(1000000)), 0))
 		}
 	case 15, 16: // attributes
 		if p := m.pick(m.all); p != "" {

@@ -57,6 +57,7 @@ type app struct {
 	events  string
 	vardir  string
 	sandbox string
+	layers  string
 	limit   time.Duration
 
 	buildEnv string // as --build-env has it
@@ -108,30 +109,39 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.events, "events", "", "write every event as a line of JSON to this `file`")
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
 	fs.StringVar(&a.sandbox, "sandbox", "", "`kind` of sandbox: "+strings.Join(engine.Sandboxes(), ", ")+" (default: $"+sandboxEnv+", else auto)")
+	fs.StringVar(&a.layers, "layers", "", "`way` to keep trees: "+strings.Join(engine.LayerKinds(), ", ")+" (default: $"+layersEnv+", else auto)")
 	a.envFlag(fs)
 	a.limit = time.Hour
 	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
 }
 
-// sandboxEnv chooses the sandbox where no flag does.
-const sandboxEnv = "OSBUILD_STAR_SANDBOX"
+// What is chosen where no flag does.
+const (
+	sandboxEnv = "OSBUILD_STAR_SANDBOX"
+	layersEnv  = "OSBUILD_STAR_LAYERS"
+)
 
-// checkSandbox settles what --sandbox and the environment say.
-func (a *app) checkSandbox(verb string, fs *pflag.FlagSet) error {
-	f := fs.Lookup("sandbox")
+// checkChoices settles what flags that choose, and the environment, say.
+func (a *app) checkChoices(verb string, fs *pflag.FlagSet) error {
+	if err := checkChoice(verb, fs.Lookup("sandbox"), &a.sandbox, sandboxEnv, engine.Sandboxes()); err != nil {
+		return err
+	}
+	return checkChoice(verb, fs.Lookup("layers"), &a.layers, layersEnv, engine.LayerKinds())
+}
+
+func checkChoice(verb string, f *pflag.Flag, value *string, env string, known []string) error {
 	if f == nil {
 		return nil
 	}
-	where := "--sandbox"
+	where := "--" + f.Name
 	if !f.Changed {
-		where, a.sandbox = "$"+sandboxEnv, cmp.Or(os.Getenv(sandboxEnv), "auto")
+		where, *value = "$"+env, cmp.Or(os.Getenv(env), "auto")
 	}
-	known := engine.Sandboxes()
-	if slices.Contains(known, a.sandbox) {
+	if slices.Contains(known, *value) {
 		return nil
 	}
-	e := &usageError{msg: fmt.Sprintf("%s takes %s, not %q", where, strings.Join(known, " or "), a.sandbox), verb: verb}
-	if s := rulefile.Suggest(a.sandbox, known); s != "" {
+	e := &usageError{msg: fmt.Sprintf("%s takes %s, not %q", where, strings.Join(known, " or "), *value), verb: verb}
+	if s := rulefile.Suggest(*value, known); s != "" {
 		e.hint = fmt.Sprintf("did you mean %q?", s)
 	}
 	return e
@@ -248,7 +258,7 @@ func (a *app) invoke(cmd *command, args []string) error {
 	if !slices.Contains([]string{"auto", "always", "never"}, a.color) {
 		return usagef(cmd.name, "--color takes auto, always or never, not %q", a.color)
 	}
-	if err := a.checkSandbox(cmd.name, fs); err != nil {
+	if err := a.checkChoices(cmd.name, fs); err != nil {
 		return err
 	}
 	if a.dir != "" {

@@ -272,7 +272,7 @@ func (s *session) engine() (*engine.Engine, error) {
 	}
 	s.eng = engine.New(engine.Config{
 		Host:  host,
-		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Sandbox: s.a.sandbox, Monitor: s.monitor, Limit: s.a.limit,
+		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Sandbox: s.a.sandbox, Layers: s.a.layers, Monitor: s.monitor, Limit: s.a.limit,
 		Programs: s.a.programs(), Fetch: s.fetch,
 		Target: func(p string) string { return s.targets[p] },
 	})
