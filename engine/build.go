@@ -374,8 +374,12 @@ func (pl *plan) adopted(st step) *plan {
 	path, _ := paths[0].(map[string]any)
 	from, _ := path["from"].(string)
 	to, _ := path["to"].(string)
+	options := len(path)
+	if _, ok := path["remove_destination"].(bool); ok {
+		options-- // there is nothing to remove
+	}
 	for name, in := range s.Inputs {
-		whole := len(path) == 2 && from == "input://"+name+"/" && (to == "tree:///" || to == "/" || to == "tree://")
+		whole := options == 2 && from == "input://"+name+"/" && (to == "tree:///" || to == "/" || to == "tree://")
 		reads := pl.inputs[0][name]
 		if whole && in.Type == "org.osbuild.tree" && len(in.Options) == 0 && len(reads) == 1 && len(reads[0].steps) > 0 {
 			return reads[0]
