@@ -82,7 +82,8 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 	if err != nil {
 		return false, err
 	}
-	if sameFile(o, f, dest) {
+	name := digest(o.Key, filepath.Clean("/"+path))
+	if sameFile(name, f, dest) {
 		return false, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
@@ -100,7 +101,7 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 	}
 	if !linked {
 		// A file system without such attributes costs another copy next time.
-		_ = unix.Lsetxattr(tmp, exportedFrom, []byte(o.Key), 0)
+		_ = unix.Lsetxattr(tmp, exportedFrom, []byte(name), 0)
 	}
 	if err := os.Rename(tmp, dest); err != nil {
 		return false, fmt.Errorf("exporting: %w", err)
@@ -130,13 +131,13 @@ func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked
 	return false, os.Chtimes(tmp, st.ModTime(), st.ModTime())
 }
 
-// exportedFrom is the extended attribute of an exported copy that names the object
-// it is of. Size and time would not do: times are clamped to the source epoch.
+// exportedFrom is the extended attribute of an exported copy that names the object and
+// the file that it is of. Size and time would not do: times are clamped to the source epoch.
 const exportedFrom = "user.osbuild-star.object"
 
 // sameFile tells whether dest is f by a hard link, or a copy of it that nobody wrote
 // to.
-func sameFile(o *store.Object, f found, dest string) bool {
+func sameFile(name string, f found, dest string) bool {
 	a, err := os.Stat(f.meta)
 	if err != nil {
 		return false
@@ -150,7 +151,7 @@ func sameFile(o *store.Object, f found, dest string) bool {
 	}
 	var key [128]byte
 	n, err := unix.Lgetxattr(dest, exportedFrom, key[:])
-	return err == nil && string(key[:n]) == o.Key && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return err == nil && string(key[:n]) == name && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // reflink makes dest share the blocks of from, where the file system can do it.

@@ -108,7 +108,7 @@ func TestLayersOnFileSystems(t *testing.T) {
 	} {
 		t.Run(c.fs+" "+c.mode, func(t *testing.T) {
 			if inNamespace(t) {
-				layersProperty(t, storeOn(t, c.fs), c.mode, 4)
+				layersProperty(t, storeOn(t, c.fs), c.mode, 0, 4)
 			}
 		})
 	}

@@ -329,3 +329,23 @@ func TestRootOfTheTree(t *testing.T) {
 		t.Errorf("root: %d:%d %o mtime %d %s", st.Uid, st.Gid, st.Mode, st.Mtim.Sec, xattrs(dir))
 	}
 }
+
+// Two files of one tree that are as large and as old, exported to the same place one
+// after the other.
+func TestExportAnotherFile(t *testing.T) {
+	other, err := os.MkdirTemp("/dev/shm", "engine-test-") // by a copy, not a link
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(other) })
+	_, e, o := artifact(t, script("printf one > a; printf two > b; touch -d @1000 a b"))
+	dest := filepath.Join(other, "f")
+	for _, c := range []struct{ path, want string }{{"a", "one"}, {"/a", "one"}, {"b", "two"}} {
+		if _, err := e.ExportFile(context.Background(), o, c.path, dest); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(dest); err != nil || string(b) != c.want {
+			t.Errorf("%s: %q, %v", c.path, b, err)
+		}
+	}
+}
