@@ -89,8 +89,8 @@ func (l layers) mark(p place, name string) (string, bool) {
 // is one; none when there is none.
 func (l layers) step(dir []place, name string) ([]place, error) {
 	var out []place
-	for i := 0; i < len(dir); i++ {
-		p := place{dir[i].layer, path.Join(dir[i].rel, name)}
+	for _, d := range dir {
+		p := place{d.layer, path.Join(d.rel, name)}
 		st, err := l.lstat(p)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue
@@ -109,23 +109,43 @@ func (l layers) step(dir []place, name string) ([]place, error) {
 		if v, ok := l.mark(p, overlayOpaque); ok && v == "y" {
 			return out, nil
 		}
-		dir, name, i = l.redirected(p, dir, name, i)
+		to, ok := l.mark(p, overlayRedirect)
+		if !ok {
+			continue
+		}
+		// It was renamed: it has another name below, or is in another directory.
+		if _, absolute := strings.CutPrefix(to, "/"); !absolute {
+			name = to
+			continue
+		}
+		parent, name, err := l.redirected(p, to)
+		if err != nil {
+			return nil, err
+		}
+		below, err := l.step(parent, name)
+		if err != nil || len(below) == 0 {
+			return out, err
+		}
+		if st, err := l.lstat(below[0]); err != nil || !st.IsDir() {
+			return out, err
+		}
+		return append(out, below...), nil
 	}
 	return out, nil
 }
 
-// redirected tells where to go on below p, which was found at dir[i]: a directory
-// that was renamed has another name there, or another directory.
-func (l layers) redirected(p place, dir []place, name string, i int) ([]place, string, int) {
-	to, ok := l.mark(p, overlayRedirect)
-	switch {
-	case !ok:
-	case strings.HasPrefix(to, "/"):
-		return l.below(p.layer, "."), to[1:], -1
-	default:
-		return dir, path.Join(path.Dir(name), to), i
+// redirected finds where a mark of p, the path of something in the tree that the layers
+// below make, leads: the directory and the name in it.
+func (l layers) redirected(p place, to string) (dir []place, name string, err error) {
+	dir = l.below(p.layer, ".")
+	names := strings.Split(to[1:], "/")
+	last := len(names) - 1
+	for _, n := range names[:last] {
+		if dir, err = l.step(dir, n); err != nil {
+			return nil, "", err
+		}
 	}
-	return dir, name, i
+	return dir, names[last], nil
 }
 
 func isWhiteout(st fs.FileInfo) bool {
@@ -182,9 +202,18 @@ func (l layers) data(dir []place, name string, p place) (string, error) {
 		if _, ok := l.mark(p, overlayMetacopy); !ok {
 			return l.path(p), nil
 		}
+		// As for a directory: in the same one, under the same name or another.
 		i := slices.IndexFunc(dir, func(d place) bool { return d.layer == p.layer })
-		dir, name, i = l.redirected(p, dir, name, i)
-		next, err := l.step(dir[i+1:], name)
+		dir = dir[i+1:]
+		if to, ok := l.mark(p, overlayRedirect); ok && strings.HasPrefix(to, "/") {
+			var err error
+			if dir, name, err = l.redirected(p, to); err != nil {
+				return "", err
+			}
+		} else if ok {
+			name = to
+		}
+		next, err := l.step(dir, name)
 		if err != nil {
 			return "", err
 		}

@@ -286,7 +286,7 @@ func newStore(t testing.TB) *store.Store {
 func newEngine(t testing.TB, s *store.Store, change ...func(*Config)) *Engine {
 	t.Helper()
 	needRoot(t)
-	cfg := Config{Store: s, Jobs: 2, Work: t.TempDir(), Var: t.TempDir(), Limit: time.Minute, Host: testHost, Layers: os.Getenv("OSBUILD_STAR_LAYERS")}
+	cfg := Config{Store: s, Jobs: 2, Work: t.TempDir(), Var: t.TempDir(), Limit: time.Minute, Host: testHost}
 	for _, f := range change {
 		f(&cfg)
 	}
