@@ -116,6 +116,9 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
+	if v, err := filepath.Abs(cfg.Var); err == nil && cfg.Var != "" {
+		cfg.Var = v // threads of a Space have another working directory
+	}
 	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
 	e.showsLayers = sync.OnceValue(e.canShowLayers)
 	return e

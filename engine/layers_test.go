@@ -118,7 +118,7 @@ func prepared(t testing.TB, st *store.Store, mode string) *Engine {
 // Trees of many layers are what the same changes make of a plain directory.
 func TestLayersProperty(t *testing.T) {
 	defer func(n int) { maxLayers = n }(maxLayers)
-	from, to := 0, 12
+	from, to := 0, 8
 	if s := os.Getenv(layersEnv); s != "" {
 		if _, err := fmt.Sscanf(s, "%d-%d", &from, &to); err != nil {
 			t.Fatal(err)
