@@ -95,7 +95,7 @@ func (e *Engine) flatten(ctx context.Context, base *store.Object, w *worktree) (
 			return err
 		}
 		defer func() { err = errors.Join(err, buildroot.Unmount(w.tree)) }()
-		return copyTreeContext(ctx, w.tree, flat.tree) // cp gives it the attributes of the view
+		return copyTree(ctx, w.tree, flat.tree) // cp gives it the attributes of the view
 	})
 	if err != nil {
 		return nil, fmt.Errorf("making one layer of %d: %w", len(base.Layers)+1, err)

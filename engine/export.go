@@ -48,7 +48,7 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 			return err
 		}
 		defer buildroot.Unmount(view)
-		return copyTreeContext(ctx, view, to)
+		return copyTree(ctx, view, to)
 	})
 	if err != nil {
 		return fmt.Errorf("exporting: %w", err)
@@ -59,11 +59,9 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 	return nil
 }
 
-func copyTree(from, to string) error { return copyTreeContext(context.Background(), from, to) }
-
-// copyTreeContext copies with cp, which knows about holes, links, attributes and
+// copyTree copies with cp, which knows about holes, links, attributes and
 // reflinks.
-func copyTreeContext(ctx context.Context, from, to string) error {
+func copyTree(ctx context.Context, from, to string) error {
 	out, err := exec.CommandContext(ctx, "cp", "-a", "--reflink=auto", from+"/.", to).CombinedOutput()
 	if err != nil {
 		if ctx.Err() != nil {

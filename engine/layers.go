@@ -151,14 +151,14 @@ func (e *Engine) canShowLayers() bool {
 func (e *Engine) copyObject(ctx context.Context, o *store.Object, to, view string) error {
 	if o.Plain {
 		// Not by way of a mount, which would keep data from being shared.
-		return copyTreeContext(ctx, o.LayerDirs()[0], to)
+		return copyTree(ctx, o.LayerDirs()[0], to)
 	}
 	return e.space.Do(func() (err error) {
 		if err := e.mountObject(o, view); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, buildroot.Unmount(view)) }()
-		return copyTreeContext(ctx, view, to)
+		return copyTree(ctx, view, to)
 	})
 }
 

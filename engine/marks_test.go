@@ -129,8 +129,8 @@ func TestLongChain(t *testing.T) {
 // BenchmarkCopyTree is a pipeline that begins with the copy of a whole tree of 600 MB and
 // 30000 files, beside cp of the same tree.
 func BenchmarkCopyTree(b *testing.B) {
-	e := newEngine(b, newStore(b))
-	m := plan1(pipe("os", script("head -c 20000 /dev/urandom > f; for d in $(seq 300); do mkdir $d; for f in $(seq 100); do cp f $d/$f; done; done")), pipe("p", copyOf("os")))
+	e := newEngine(b, newStore(b), func(c *Config) { c.Limit = 0 })
+	m := plan1(pipe("os", script("for d in $(seq 300); do mkdir $d; head -c 2000000 /dev/urandom | split -b 20000 - $d/f; done")), pipe("p", copyOf("os")))
 	o := mustBuild(b, e, m, "os").Trees["os"]
 	b.Run("adopt", func(b *testing.B) {
 		for b.Loop() {
