@@ -116,9 +116,6 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	if v, err := filepath.Abs(cfg.Var); err == nil && cfg.Var != "" {
-		cfg.Var = v // threads of a Space have another working directory
-	}
 	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
 	e.showsLayers = sync.OnceValue(e.canShowLayers)
 	return e
@@ -403,6 +400,12 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 			r.dir = ""
 		}
 	}()
+	if vardir != "" {
+		// Threads of the Space have another working directory.
+		if vardir, err = filepath.Abs(vardir); err != nil {
+			return nil, err
+		}
+	}
 	program, err := e.showRunner(r, pl)
 	if err != nil {
 		return nil, err

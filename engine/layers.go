@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
+	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/store"
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +44,9 @@ func (e *Engine) chooseLayers() error {
 		return nil
 	}
 	err := e.tryOverlay(filepath.Join(e.run.Path, "probe"), filepath.Join(e.work.Path, "probe"))
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return &sources.SpaceError{Dir: e.cfg.Store.Dir, Free: -1}
+	}
 	if err != nil && e.cfg.Layers == LayersOverlay {
 		return &HostError{
 			fmt.Errorf("overlayfs cannot serve in the store %s: %w", e.cfg.Store.Dir, err),
