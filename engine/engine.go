@@ -6,8 +6,9 @@
 // [Engine.Build] makes the trees of some pipelines (build.go): keys.go names what
 // each step would make, steps that the store has are not run, and of the others
 // those that do not wait for each other run at the same time. step.go runs one
-// step: it mounts the layers below, gives every stage its inputs, devices and
-// mounts (inputs.go, devices.go), and commits what changed as one more layer.
+// step: it mounts the layers below (worktree.go; or copies them, layers.go), gives
+// every stage its inputs, devices and mounts (environment.go, devices.go), and commits
+// what changed as one more layer (commit.go, names.go).
 // [Engine.Export] copies or links files of a tree to where a person wants them.
 package engine
 
