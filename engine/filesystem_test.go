@@ -143,6 +143,10 @@ func TestLayersAreChosen(t *testing.T) {
 			if lacks, err := e.Preflight(m, []string{"p"}); err != nil || len(lacks) > 0 {
 				t.Errorf("preflight: %v, %v", lacks, err)
 			}
+			// Trying comes to the same as knowing.
+			if err := e.tryOverlay(filepath.Join(e.run.Path, "tried"), filepath.Join(e.work.Path, "tried")); (err != nil) != want {
+				t.Errorf("tried: %v", err)
+			}
 			forced := New(Config{Store: e.cfg.Store, Layers: LayersOverlay, Work: t.TempDir(), Var: t.TempDir()})
 			defer forced.Close()
 			if err := forced.prepare(); (err != nil) != want {

@@ -37,10 +37,25 @@ func hasOverlay() bool {
 	return err != nil || strings.Contains(string(fs), "\toverlay\n") || exec.Command("modprobe", "overlay").Run() == nil
 }
 
-// chooseLayers settles how trees are kept, in the scratch directories of the engine.
+// knownUpper tells whether a file system is one of those that overlayfs is known to serve
+// on, so that trying can be left out.
+func knownUpper(dir string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return false
+	}
+	switch st.Type {
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// chooseLayers settles how trees are kept. It tries in the scratch directories of the
+// engine where that is not known.
 func (e *Engine) chooseLayers() error {
 	e.copies = e.cfg.Layers == LayersCopy
-	if e.copies {
+	if e.copies || knownUpper(e.run.Path) && hasOverlay() {
 		return nil
 	}
 	err := e.tryOverlay(filepath.Join(e.run.Path, "probe"), filepath.Join(e.work.Path, "probe"))
