@@ -67,7 +67,7 @@ type future struct {
 // Build makes the trees of these pipelines, and of those that they need. On an
 // error the result tells what ran.
 func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string, span *monitor.Span) (*Result, error) {
-	all, err := e.plans(m)
+	all, err := e.take(m)
 	if err != nil {
 		return nil, err
 	}

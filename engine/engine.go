@@ -96,6 +96,9 @@ type Engine struct {
 	ahead     chan *worktree       // not mounted yet
 	making    sync.WaitGroup       // of those
 
+	files  hostFiles // programs of the host, for keys
+	looked looked
+
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended
 }
@@ -109,7 +112,10 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
+	return &Engine{
+		cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{},
+		files: hostFiles{store: cfg.Store},
+	}
 }
 
 // StageError is a stage that failed.

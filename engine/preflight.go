@@ -44,7 +44,7 @@ const diskNeeded = 2 << 30
 // Preflight finds what the host lacks for building these pipelines, as far as
 // their steps are not in the store. It starts nothing.
 func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, error) {
-	all, err := e.plans(m)
+	all, err := e.look(m)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 
 // Cached tells whether the store has the trees of all these pipelines.
 func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
-	all, err := e.plans(m)
+	all, err := e.look(m)
 	if err != nil {
 		return false
 	}
