@@ -77,6 +77,20 @@ func (e *Engine) take(m *manifest.Manifest) (map[string]*plan, error) {
 	return all, err
 }
 
+// Key names the tree of a pipeline by all that it is made from, whether the store has it
+// or not.
+func (e *Engine) Key(m *manifest.Manifest, pipeline string) (string, error) {
+	all, err := e.look(m)
+	if err != nil {
+		return "", err
+	}
+	pl := all[pipeline]
+	if pl == nil {
+		return "", fmt.Errorf("no pipeline %q in the manifest", pipeline)
+	}
+	return pl.key, nil
+}
+
 // plans makes the plans of all pipelines, by name.
 func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 	ids, err := m.IDs()

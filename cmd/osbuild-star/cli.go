@@ -69,6 +69,7 @@ type app struct {
 		ssh      bool
 		memory   int
 		cpus     int
+		rerun    bool
 		accel    string
 		timeout  time.Duration
 		user     string
