@@ -25,6 +25,10 @@ import (
 // keyVersion changes when the layout of layers does.
 const keyVersion = "osbuild-star 1"
 
+// surroundings is raised when stages find something else around them than before, or when
+// something else becomes of what they leave. A test ties it to the code of that.
+const surroundings = 1
+
 // step is a run of stages that makes one layer.
 type step struct {
 	from, to int // stages [from, to) of the pipeline
@@ -201,7 +205,7 @@ func (pl *plan) stageKey(programs Programs, i int, build, tools, arch string, in
 	if err != nil {
 		return "", err
 	}
-	parts := []any{keyVersion, pl.ids.Stage(pl.p, i), program, runner, build, tools, arch, s.Devices, s.Mounts, string(s.Text), inputs, prev}
+	parts := []any{keyVersion, surroundings, pl.ids.Stage(pl.p, i), program, runner, build, tools, arch, s.Devices, s.Mounts, string(s.Text), inputs, prev}
 	services, err := programs.servicesKey(s, prog)
 	if err != nil {
 		return "", err
