@@ -309,3 +309,12 @@ func TestHostFilesAreRemembered(t *testing.T) {
 		t.Errorf("a damaged memo: %q, want %q", got, was)
 	}
 }
+
+func BenchmarkHostKeys(b *testing.B) {
+	s := newStore(b)
+	for b.Loop() {
+		h := hostFiles{store: s}
+		h.round("/").key([]string{"cp", "mkfs.ext4", "grub2-mkimage|grub-mkimage", "qemu-img", "useradd", "sfdisk", "mcopy"}, []string{"/usr/lib/grub/i386-pc", "/usr/lib/grub/x86_64-efi", "/etc/mke2fs.conf"})
+		h.keep()
+	}
+}
