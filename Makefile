@@ -49,14 +49,14 @@ test-build-env: build
 # image tests say: BIOS and UEFI. By emulation, so that every machine tests the same.
 image-test: build
 	bin/osbuild-star build //images/...
-	OSBUILD_STAR_ACCEL=tcg bin/osbuild-star test //images/...
+	OSBUILD_STAR_ACCEL=tcg bin/osbuild-star test --rerun //images/...
 	OSBUILD_STAR_ACCEL=tcg OSBUILD_STAR_TEST_IMAGE=$(CURDIR)/out/images/debian12/disk.qcow2 $(GO) test -timeout 30m -count=1 -run SSH ./engine/vm
 
 # Builds //images:debian12 for other architectures and boots each to its login prompt,
 # all of it emulated; and what else takes minutes: a tree of s390x beside the one that
 # mmdebstrap makes, and rules taken out of the program to see their tests fail.
 test-slow: deps build
-	bin/osbuild-star test -D security=false //slow/... //images:debian12
+	bin/osbuild-star test --rerun -D security=false //slow/... //images:debian12
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -p 1 -count=1 -v -run Foreign ./stages/deb ./buildroot
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -count=1 ./internal/mutant
 
