@@ -85,7 +85,15 @@ func (h *hostFiles) round(root string) *hostRound {
 func (h *hostFiles) keep() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.changed && h.store != nil && h.store.WriteMemo(hostMemo, h.known) == nil {
+	if !h.changed || h.store == nil {
+		return
+	}
+	for name := range h.known {
+		if _, err := os.Lstat(name); err != nil {
+			delete(h.known, name) // a library of an older version, say
+		}
+	}
+	if h.store.WriteMemo(hostMemo, h.known) == nil {
 		h.changed = false
 	}
 }
