@@ -2,9 +2,10 @@
 //
 // A stage's key is a digest of its ID, which says what it is asked to do, and of
 // all that the ID leaves out and that changes what comes out: the program's
-// revision, the runner, the devices, the order of options, the architecture, and the keys of the tree
-// below it, of its build root and of the trees it reads. Executables that take part
-// count by a digest of their file.
+// revision, the runner, the devices, the names of mounts, the order of options, the
+// architecture, and the keys of the tree below it, of its build root and of the trees it
+// reads. Executables that take part count by a digest of their file, and so do programs of
+// the host where that is the build root (hostfiles.go).
 package engine
 
 import (
