@@ -38,7 +38,7 @@ func TestSecondBuildRunsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	work := filepath.Join(t.TempDir(), "never made")
-	e2 := New(Config{Host: testHost, Store: again, Work: work, Fetch: func(context.Context, *manifest.Manifest, []string, *monitor.Span) error {
+	e2 := New(Config{Host: testHost, Store: again, Work: work, Fetch: func(context.Context, *manifest.Manifest, []string, *monitor.Span, func(string, error)) error {
 		t.Error("something was fetched")
 		return nil
 	}})
@@ -80,7 +80,7 @@ func TestWhatIsBuiltAgain(t *testing.T) {
 	s := newStore(t)
 	fetched := 0
 	e := newEngine(t, s, func(c *Config) {
-		c.Fetch = func(_ context.Context, _ *manifest.Manifest, sums []string, _ *monitor.Span) error {
+		c.Fetch = func(_ context.Context, _ *manifest.Manifest, sums []string, _ *monitor.Span, _ func(string, error)) error {
 			fetched++
 			if diff := cmp.Diff([]string{sum}, sums); diff != "" {
 				t.Errorf("fetched (-want +got):\n%s", diff)

@@ -5,7 +5,8 @@
 // A tour: [New] binds an [Engine] to a store and a place for progress.
 // [Engine.Build] makes the trees of some pipelines (build.go): keys.go names what
 // each step would make, steps that the store has are not run, and of the others
-// those that do not wait for each other run at the same time. step.go runs one
+// (graph.go) those that do not wait for each other run at the same time, and while
+// files are fetched (schedule.go, expect.go). step.go runs one
 // step: it mounts the layers below, gives every stage its inputs, devices and
 // mounts (inputs.go, devices.go), and commits what changed as one more layer.
 // [Engine.Export] copies or links files of a tree to where a person wants them.
@@ -42,6 +43,7 @@ import (
 type Config struct {
 	Store   *store.Store
 	Jobs    int             // steps at the same time; 0: the number of CPUs
+	Memory  int64           // bytes that steps which run at the same time may be expected to take; 0: what there is
 	Var     string          // below which /var of build roots is that name no place of their own; "" is /var/tmp
 	Work    string          // for mount points; "" is below /run or the temporary directory
 	Agent   string          // program to run as agent; "" is this one
@@ -56,12 +58,22 @@ type Config struct {
 	// machine's.
 	Host Host
 
-	// Fetch brings the source items of these checksums into the store. A build
-	// calls it once, with all that the steps that have to run need.
-	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span) error
+	// KeepGoing makes all that does not depend on what failed. Else the first failure
+	// ends a build.
+	KeepGoing bool
+
+	// Fetch brings the source items of these checksums into the store, the first ones
+	// first. A build calls it once, with all that the steps that have to run need, and
+	// runs steps meanwhile. done, which may be called from several goroutines, takes
+	// what became of an item; the result of Fetch is that of all that it did not tell of.
+	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span, done func(checksum string, err error)) error
 
 	// Target names the target that a pipeline belongs to, for messages; may be nil.
 	Target func(pipeline string) string
+
+	// Labels names all targets that are made of the tree of a pipeline that is asked
+	// for; nil: pipelines are named themselves.
+	Labels func(pipeline string) []string
 }
 
 // Sandboxes are the values of Config.Sandbox: auto, and what it chooses from.
@@ -76,8 +88,7 @@ type Host struct {
 // Engine runs manifests. It can be used from several goroutines, one Build at a
 // time.
 type Engine struct {
-	cfg   Config
-	slots chan struct{}
+	cfg Config
 
 	mu    sync.Mutex
 	space *buildroot.Space // for what steps mount
@@ -109,7 +120,7 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
+	return &Engine{cfg: cfg, roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
 }
 
 // StageError is a stage that failed.

@@ -82,7 +82,7 @@ func (e *Engine) Shell(ctx context.Context, m *manifest.Manifest, sh Shell, span
 		return 0, err
 	}
 	if pl.custom != "" && !sources.Have(e.cfg.Store.SourcesDir(), pl.custom, 0) && e.cfg.Fetch != nil {
-		if err := e.cfg.Fetch(ctx, cut, []string{pl.custom}, span); err != nil {
+		if err := e.cfg.Fetch(ctx, cut, []string{pl.custom}, span, func(string, error) {}); err != nil {
 			return 0, err
 		}
 	}

@@ -2,10 +2,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/spf13/pflag"
 )
@@ -14,14 +16,18 @@ var buildCommand = &command{
 	name: "build", args: "LABEL...", short: "build images, and put them into out/",
 	long: `Builds the images that the labels name, as far as the store does not have
 them, and puts their files into out/PACKAGE/NAME/ of the workspace. Only what
-changed is run again: every stage is a checkpoint.`,
+changed is run again: every stage is a checkpoint. Stages that do not wait for each
+other run at the same time, and downloads beside them. A failure ends the build, and
+names what it blocks; with -k all else is built, and each failure told at the end.`,
 	example: `osbuild-star build //images:debian12
-osbuild-star build //images/... -//images:experimental
+osbuild-star build -k //images/... -//images:experimental
 osbuild-star build -D hostname=web1 --profile=trace.json //images:web`,
 	json: true,
 	flags: func(a *app, fs *pflag.FlagSet) {
 		a.ruleFlags(fs)
 		a.workFlags(fs)
+		a.memoryFlag(fs)
+		fs.BoolVarP(&a.cfg.keepGoing, "keep-going", "k", false, "after a failure go on with all that does not depend on it")
 		fs.StringVarP(&a.cfg.output, "out", "o", "", "`directory` to put files into (default: out/ of the workspace)")
 	},
 	run: runBuild,
@@ -72,7 +78,8 @@ func runBuild(a *app, args []string) error {
 		return err
 	}
 	images, res, err := s.build(plan)
-	if err != nil {
+	var failed *engine.BuildError
+	if err != nil && !(a.cfg.keepGoing && errors.As(err, &failed)) {
 		return err
 	}
 	report := buildReport{Success: true, Ran: len(res.Stages), Cached: res.Cached, Images: []builtReport{}, Stages: []stageReport{}}
@@ -86,16 +93,19 @@ func runBuild(a *app, args []string) error {
 		}
 		report.Images = append(report.Images, builtReport{im.Label.String(), im.Pipeline, im.Tree.ID, files})
 	}
+	if failed != nil {
+		a.screen.endProgress()
+		if !a.json {
+			a.printFiles(report.Images)
+		}
+		return &partlyBuilt{err: failed, images: report.Images, total: len(plan.Artifacts)}
+	}
 	report.Seconds = time.Since(start).Seconds()
 	a.screen.endProgress()
 	if a.json {
 		return a.screen.outJSON(report)
 	}
-	for _, im := range report.Images {
-		for _, f := range im.Files {
-			a.screen.out(relative(f.Path) + "\n")
-		}
-	}
+	a.printFiles(report.Images)
 	how := fmt.Sprintf("%d stages run, %d from the store", report.Ran, report.Cached)
 	if report.Ran == 0 {
 		how = "nothing to do"
@@ -112,6 +122,15 @@ func runBuild(a *app, args []string) error {
 		a.screen.note("to start it: osbuild-star boot %s", images[0].Label)
 	}
 	return nil
+}
+
+// printFiles prints where the files of images are.
+func (a *app) printFiles(images []builtReport) {
+	for _, im := range images {
+		for _, f := range im.Files {
+			a.screen.out(relative(f.Path) + "\n")
+		}
+	}
 }
 
 func sizeNote(n int64) string {

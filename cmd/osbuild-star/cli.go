@@ -73,6 +73,9 @@ type app struct {
 		timeout  time.Duration
 		user     string
 		stage    string
+
+		keepGoing bool
+		bound     int64 // of memory, for steps that run at the same time
 	}
 	osb osbuildFlags
 	lib libdirFlags

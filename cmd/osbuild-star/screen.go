@@ -152,12 +152,15 @@ func exitStatus(err error) int {
 		none    *noTests
 		param   *builtins.UnknownParamError
 		env     *envError
+		build   *engine.BuildError
 	)
 	switch {
 	case errors.As(err, &rep):
 		return rep.status
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
+	case errors.As(err, &build):
+		return buildStatus(build)
 	case errors.As(err, &usage), errors.As(err, &param), errors.As(err, &env):
 		return exitUsage
 	case errors.As(err, &tests):
@@ -190,10 +193,15 @@ func (s *screen) show(err error) {
 		missing *missingError
 		tests   *testsFailed
 		invalid *manifest.ValidationError
+		build   *engine.BuildError
+		part    *partlyBuilt
 	)
 	switch {
 	case errors.Is(err, errInterrupted):
 		fmt.Fprintln(w, "interrupted")
+	case errors.As(err, &build):
+		errors.As(err, &part)
+		s.showBuild(build, part)
 	case errors.As(err, &usage):
 		if usage.msg != "" {
 			s.headline(usage.msg, usage.hint)
@@ -336,20 +344,9 @@ func errorJSON(err error, status int) any {
 			return map[string]any{"success": false, "status": status, "errors": json.RawMessage(b.String())}
 		}
 	}
-	e := map[string]any{"message": err.Error()}
-	if h := hintOf(err); h != "" {
-		e["hint"] = h
+	var build *engine.BuildError
+	if errors.As(err, &build) {
+		return buildErrorJSON(err, build, status)
 	}
-	var stage *engine.StageError
-	if errors.As(err, &stage) {
-		e["stage"] = map[string]any{
-			"type": stage.Type, "id": stage.ID, "pipeline": stage.Pipeline, "target": stage.Target, "output": stage.Output,
-			"file": stage.Origin.File, "line": stage.Origin.Line, "status": stage.Status,
-		}
-	}
-	var missing *missingError
-	if errors.As(err, &missing) {
-		e["missing"] = missing.missing
-	}
-	return map[string]any{"success": false, "status": status, "error": e}
+	return map[string]any{"success": false, "status": status, "error": errorFields(err)}
 }
