@@ -16,7 +16,7 @@ import (
 // memoryFlag is of verbs that build and start no machine: there --memory is that of the
 // machine.
 func (a *app) memoryFlag(fs *pflag.FlagSet) {
-	fs.Var((*byteSize)(&a.cfg.bound), "memory", "run stages at the same time only while they are expected to fit into this `size`: 4G, 512M (default: what the machine has available)")
+	fs.Var((*byteSize)(&a.cfg.bound), "memory", "what stages at the same time may take: a `size`, 4G or 512M (default: what there is)")
 }
 
 // byteSize is a number of bytes on the command line.
