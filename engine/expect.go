@@ -19,20 +19,21 @@ import (
 // usual is what stages take that nothing is known of yet. Those that are not here are
 // small.
 var usual = map[string]store.Usage{
-	"org.osbuild-star.deb":       {Wall: 6 * time.Second, MaxRSS: 300 << 20},
-	"org.osbuild-star.initramfs": {Wall: 4 * time.Second, MaxRSS: 100 << 20},
-	"org.osbuild-star.ext4":      {Wall: 2 * time.Second, MaxRSS: 200 << 20},
-	"org.osbuild.qemu":           {Wall: 2 * time.Second, MaxRSS: 200 << 20},
-	"org.osbuild.squashfs":       {Wall: 10 * time.Second, MaxRSS: 1 << 30},
+	"org.osbuild-star.deb":       {Wall: 10 * time.Second, MaxRSS: 150 << 20},
+	"org.osbuild-star.initramfs": {Wall: 4 * time.Second, MaxRSS: 64 << 20},
+	"org.osbuild-star.ext4":      {Wall: 2 * time.Second, MaxRSS: 64 << 20},
+	"org.osbuild-star.grub.bios": {Wall: 500 * time.Millisecond},
+	"org.osbuild.copy":           {Wall: 500 * time.Millisecond},
+	"org.osbuild.dracut":         {Wall: 20 * time.Second, MaxRSS: 300 << 20},
 	"org.osbuild.erofs":          {Wall: 5 * time.Second, MaxRSS: 500 << 20},
+	"org.osbuild.gzip":           {Wall: 10 * time.Second},
+	"org.osbuild.qemu":           {Wall: 2 * time.Second, MaxRSS: 200 << 20},
+	"org.osbuild.rpm":            {Wall: 30 * time.Second, MaxRSS: 500 << 20},
+	"org.osbuild.selinux":        {Wall: 5 * time.Second, MaxRSS: 200 << 20},
+	"org.osbuild.squashfs":       {Wall: 10 * time.Second, MaxRSS: 1 << 30},
+	"org.osbuild.tar":            {Wall: 2 * time.Second},
 	"org.osbuild.xz":             {Wall: 20 * time.Second, MaxRSS: 2 << 30},
 	"org.osbuild.zstd":           {Wall: 5 * time.Second, MaxRSS: 500 << 20},
-	"org.osbuild.gzip":           {Wall: 10 * time.Second, MaxRSS: 50 << 20},
-	"org.osbuild.tar":            {Wall: 2 * time.Second, MaxRSS: 50 << 20},
-	"org.osbuild.copy":           {Wall: time.Second, MaxRSS: 50 << 20},
-	"org.osbuild.rpm":            {Wall: 30 * time.Second, MaxRSS: 500 << 20},
-	"org.osbuild.dracut":         {Wall: 20 * time.Second, MaxRSS: 300 << 20},
-	"org.osbuild.selinux":        {Wall: 5 * time.Second, MaxRSS: 200 << 20},
 }
 
 const (

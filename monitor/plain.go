@@ -5,6 +5,7 @@ package monitor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -151,6 +152,26 @@ func (p *Plain) tick() {
 	}
 }
 
+// mostShown is how many things that run the status line has room for.
+const mostShown = 3
+
+// running are the spans that the status line tells of: downloads, and then what began
+// last.
+func (p *Plain) running() []*openSpan {
+	var downloads, others []*openSpan
+	for _, id := range slices.Backward(p.order) {
+		switch o := p.open[id]; o.ev.Category {
+		case CatStage, CatResolve, CatTest, CatExport:
+			others = append(others, o)
+		case CatSource:
+			if o.total > 0 { // not each file
+				downloads = append(downloads, o)
+			}
+		}
+	}
+	return append(downloads, others...)
+}
+
 func (p *Plain) erase() {
 	if p.drawn {
 		io.WriteString(p.W, "\r\x1b[K")
@@ -168,22 +189,15 @@ func (p *Plain) draw() {
 	if p.total > 0 {
 		fmt.Fprintf(&b, "[%d/%d] ", p.done, p.total)
 	}
-	shown := 0
-	for i := len(p.order) - 1; i >= 0 && shown < 3; i-- {
-		o := p.open[p.order[i]]
-		switch o.ev.Category {
-		case CatStage, CatResolve, CatTest, CatExport:
-		case CatSource:
-			if o.total == 0 {
-				continue
-			}
-		default:
-			continue
+	running := p.running()
+	for i, o := range running {
+		if i == mostShown {
+			fmt.Fprintf(&b, " · and %d more", len(running)-i)
+			break
 		}
-		if shown > 0 {
+		if i > 0 {
 			b.WriteString(" · ")
 		}
-		shown++
 		b.WriteString(short(o.ev.Name))
 		if o.total > 0 && o.unit == "bytes" {
 			fmt.Fprintf(&b, " %s of %s", Bytes(o.done), Bytes(o.total))
@@ -192,7 +206,7 @@ func (p *Plain) draw() {
 		}
 		fmt.Fprintf(&b, " %.0fs", time.Since(o.start).Seconds())
 	}
-	if shown == 0 {
+	if len(running) == 0 {
 		return
 	}
 	s := b.String()
