@@ -36,6 +36,7 @@ unit-test:
 # Servers under the race detector, which needs a C compiler.
 race-test:
 	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./hostapi
+	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./engine -run 'Schedule|Downloads|KeepGoing|FailedDownload'
 
 # The tests that use the host as build root, in a build environment of Debian's packages
 # instead: OSBUILD_TEST_BUILD_ENV. The directory is on a disk, for /var, and has a short name,

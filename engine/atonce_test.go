@@ -18,6 +18,7 @@ import (
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/store"
+	"go.uber.org/goleak"
 )
 
 // reading is a stage that reads a source item.
@@ -324,6 +325,8 @@ func TestFailedDownload(t *testing.T) {
 
 // The end of the context is the end of a build that goes on after failures too.
 func TestCancelKeepGoing(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) }) // after the engine was closed
 	e := newEngine(t, newStore(t), func(c *Config) { c.KeepGoing = true })
 	ctx, cancel := context.WithCancelCause(context.Background())
 	why := errors.New("enough")
