@@ -190,6 +190,10 @@ func (p *Plain) draw() {
 		fmt.Fprintf(&b, "[%d/%d] ", p.done, p.total)
 	}
 	running := p.running()
+	named := map[string]int{}
+	for _, o := range running {
+		named[o.ev.Name]++
+	}
 	for i, o := range running {
 		if i == mostShown {
 			fmt.Fprintf(&b, " · and %d more", len(running)-i)
@@ -199,6 +203,9 @@ func (p *Plain) draw() {
 			b.WriteString(" · ")
 		}
 		b.WriteString(short(o.ev.Name))
+		if named[o.ev.Name] > 1 && o.ev.Target != "" {
+			b.WriteString(" of " + o.ev.Target) // the same of several variants
+		}
 		if o.total > 0 && o.unit == "bytes" {
 			fmt.Fprintf(&b, " %s of %s", Bytes(o.done), Bytes(o.total))
 		} else if o.last != "" {

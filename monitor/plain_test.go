@@ -186,6 +186,10 @@ func TestStatusLineOfMany(t *testing.T) {
 		file.End(nil)
 		src.End(nil)
 		expect("[2/9] copy 0s · tar 0s")
+		stages[1].End(nil)
+		build.Start(Event{Category: CatStage, Name: "org.osbuild.xz", Text: "a", Target: "//:web@a"})
+		build.Start(Event{Category: CatStage, Name: "org.osbuild.xz", Text: "b", Target: "//:web@b"})
+		expect("[2/9] xz of //:web@b 0s · xz of //:web@a 0s · tar 1s")
 		p.Close()
 	})
 }
