@@ -69,6 +69,7 @@ lint:
 
 bench: deps build
 	bench/run.sh
+	bench/matrix.sh
 
 # The reference page is made from the tables that the program checks rule files by.
 reference: build

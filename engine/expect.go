@@ -119,7 +119,7 @@ func availableMemory(root string) int64 {
 			for dir := filepath.Clean("/" + f[2]); ; dir = filepath.Dir(dir) {
 				at := filepath.Join(root, mount, dir)
 				if limit, used := number(filepath.Join(at, limitFile)), number(filepath.Join(at, usageFile)); limit >= 0 && used >= 0 {
-					take(limit - used + max(0, statOf(filepath.Join(at, "memory.stat"), cacheName)))
+					take(max(1, limit-used+max(0, statOf(filepath.Join(at, "memory.stat"), cacheName))))
 				}
 				if dir == "/" {
 					break

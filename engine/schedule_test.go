@@ -326,6 +326,9 @@ func TestAvailableMemory(t *testing.T) {
 			"sys/fs/cgroup/memory/memory.usage_in_bytes":     "1073741824\n",
 			"sys/fs/cgroup/memory/x/memory.kmem.usage_bytes": "7\n",
 		}, 3 * gib},
+		{"more is in use than there may be", map[string]string{
+			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "5000\n",
+		}, 1},
 		{"damaged", map[string]string{"proc/self/cgroup": "x\n0::\n::\n", "sys/fs/cgroup/memory.max": "-\n"}, 7 * gib},
 		{"nothing tells", map[string]string{"proc/meminfo": ""}, 0},
 	} {
