@@ -304,6 +304,15 @@ func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Obje
 			return nil, err
 		}
 	}
+	done, release, err := b.claim(ctx, pl, st)
+	if done != nil {
+		b.progress(st)
+		return done, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	select {
 	case b.e.slots <- struct{}{}:
 		defer func() { <-b.e.slots }()

@@ -98,6 +98,7 @@ type Engine struct {
 
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended
+	sums     *summer
 }
 
 // New makes an engine. It does nothing to the system yet: what is needed for
@@ -200,6 +201,7 @@ func (e *Engine) prepare() error {
 	e.unchanged, e.ahead = map[string]*worktree{}, make(chan *worktree, 1)
 	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})
 	go e.settle(e.settling, e.settled)
+	e.sums = newSummer(e.cfg.Store)
 	return nil
 }
 
@@ -240,6 +242,7 @@ func (e *Engine) committed() {
 	case e.settling <- struct{}{}:
 	default: // it knows already
 	}
+	e.sums.committed()
 }
 
 // Close ends the build roots and removes what the engine made for itself.
@@ -263,6 +266,7 @@ func (e *Engine) Close() error {
 		}()
 	}
 	close(e.settling)
+	e.sums.close()
 	wg.Wait()
 	<-e.settled
 	e.roots = map[string]*root{}

@@ -37,6 +37,7 @@ func (o *Object) RecordLink(path string) error {
 	if err := os.MkdirAll(o.s.path("links"), 0o755); err != nil {
 		return err
 	}
+	defer o.s.sharing()()
 	// Other processes note theirs.
 	lock, err := os.Open(o.s.path("links"))
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
@@ -34,6 +35,11 @@ import (
 type Store struct {
 	Dir  string
 	boot string
+
+	mu    sync.Mutex
+	lease *os.File        // names what this process uses; nil: nothing yet
+	used  map[string]bool // what it names
+	held  *os.File        // gc.lock, shared, where there is no lease to be had
 }
 
 // Info is what is known of an object.
@@ -101,6 +107,7 @@ func (s *Store) Lookup(key string) (*Object, bool) {
 	if key == "" {
 		return nil, false
 	}
+	defer s.sharing()()
 	p := s.path("objects", key, "info.json")
 	b, err := os.ReadFile(p)
 	if err != nil {
@@ -118,7 +125,7 @@ func (s *Store) Lookup(key string) (*Object, bool) {
 		}
 	}
 	for _, l := range o.Layers {
-		if _, err := os.Lstat(s.path("layers", l)); err != nil {
+		if _, err := os.Stat(s.layerDir(l)); err != nil {
 			s.drop(key)
 			return nil, false
 		}
@@ -129,7 +136,29 @@ func (s *Store) Lookup(key string) (*Object, bool) {
 	}
 	now := time.Now()
 	os.Chtimes(p, now, now) // the clock of least recent use
+	o.use()
 	return o, true
+}
+
+// use notes that this process uses the object.
+func (o *Object) use() {
+	names := []string{leaseObject + o.Key}
+	for _, l := range o.Layers {
+		names = append(names, leaseLayer+l)
+	}
+	o.s.use(names...)
+}
+
+// layerDir is where a layer is.
+func (s *Store) layerDir(layer string) string { return s.path("layers", layer) }
+
+// homeOf is the directory of the store that a layer belongs to: that of another one
+// is a link here.
+func (s *Store) homeOf(layer string) string {
+	if to, err := os.Readlink(s.layerDir(layer)); err == nil {
+		return filepath.Dir(filepath.Dir(to))
+	}
+	return s.Dir
 }
 
 func (s *Store) drop(key string) { os.RemoveAll(s.path("objects", key)) }
@@ -156,6 +185,7 @@ func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 	} else {
 		info.Layers = []string{name}
 	}
+	defer s.sharing()() // no object names the layer for a moment
 	if err := os.Rename(upper, s.path("layers", name)); err != nil {
 		return nil, fmt.Errorf("committing a layer: %w", err)
 	}
@@ -169,6 +199,7 @@ func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 // Adopt makes an object with the very layers of another. What is on the way is in
 // scratch, a scratch directory of the store.
 func (s *Store) Adopt(info Info, from *Object, scratch string) (*Object, error) {
+	defer s.sharing()()
 	info.Layers, info.Adopted = from.Layers, true
 	o, _, err := s.write(info, scratch)
 	return o, err
@@ -201,7 +232,9 @@ func (s *Store) write(info Info, in string) (_ *Object, mine bool, _ error) {
 	for range 2 {
 		to := s.path("objects", info.Key)
 		if err = unix.Rename(dir, to); err == nil {
-			return &Object{Info: info, s: s}, true, nil
+			o := &Object{Info: info, s: s}
+			o.use()
+			return o, true, nil
 		}
 		err = &os.LinkError{Op: "rename", Old: dir, New: to, Err: err}
 		// Somebody was faster; or what is there is damaged, and gone now.

@@ -28,13 +28,34 @@ type command struct {
 	json    bool // it takes --json
 	flags   func(a *app, fs *pflag.FlagSet)
 	run     func(a *app, args []string) error
+	sub     []*command // verbs below this one: "cache ls"
+}
+
+// below finds the verb that args name: c itself, or one below it.
+func (c *command) below(args []string) (*command, []string, error) {
+	if len(c.sub) == 0 || len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return c, args, nil
+	}
+	var names []string
+	for _, s := range c.sub {
+		name := strings.TrimPrefix(s.name, c.name+" ")
+		if name == args[0] {
+			return s, args[1:], nil
+		}
+		names = append(names, name)
+	}
+	e := &usageError{msg: fmt.Sprintf("unknown command \"%s %s\"", c.name, args[0]), hint: "see: osbuild-star " + c.name + " --help"}
+	if s := rulefile.Suggest(args[0], names); s != "" {
+		e.hint = fmt.Sprintf("did you mean %q?", c.name+" "+s)
+	}
+	return nil, nil, e
 }
 
 // commands returns all verbs, in the order in which help lists them.
 func commands() []*command {
 	return []*command{
 		buildCommand, testCommand, bootCommand, shellCommand,
-		queryCommand, manifestCommand, lockCommand, referenceCommand,
+		queryCommand, manifestCommand, lockCommand, cacheCommand, referenceCommand,
 		osbuildCommand, versionCommand,
 	}
 }
@@ -74,8 +95,9 @@ type app struct {
 		user     string
 		stage    string
 	}
-	osb osbuildFlags
-	lib libdirFlags
+	osb   osbuildFlags
+	lib   libdirFlags
+	cache cacheFlags
 
 	session *session
 }
@@ -190,7 +212,7 @@ func (a *app) dispatch(args []string) error {
 			a.screen.out(mainHelp(commands()))
 			return nil
 		}
-		rest = []string{rest[1], "--help"}
+		rest = append(rest[1:], "--help")
 	}
 	var cmd *command
 	var names []string
@@ -207,7 +229,11 @@ func (a *app) dispatch(args []string) error {
 		}
 		return e
 	}
-	return a.invoke(cmd, rest[1:])
+	cmd, rest, err := cmd.below(rest[1:])
+	if err != nil {
+		return err
+	}
+	return a.invoke(cmd, rest)
 }
 
 func (a *app) flagSet(cmd *command) *pflag.FlagSet {
@@ -357,6 +383,12 @@ func commandHelp(c *command, fs *pflag.FlagSet) string {
 	fmt.Fprintf(&b, "%s\n\nUsage:\n  osbuild-star %s\n", upperFirst(c.short)+".", strings.TrimSpace(c.name+" [FLAGS] "+c.args))
 	if c.long != "" {
 		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.long))
+	}
+	if len(c.sub) > 0 {
+		b.WriteString("\nCommands:\n")
+		for _, s := range c.sub {
+			fmt.Fprintf(&b, "  %-14s %s\n", s.name, s.short)
+		}
 	}
 	fmt.Fprintf(&b, "\nExample:\n")
 	for line := range strings.Lines(strings.TrimSpace(c.example) + "\n") {

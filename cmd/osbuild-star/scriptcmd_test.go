@@ -19,6 +19,8 @@
 //	as-nobody STATUS PROGRAM ARG...  run it as a user without rights
 //	keep NAME FILE, kept NAME FILE   the file is the same one as before, untouched
 //	trace FILE NAME...            FILE is a trace with complete spans of those names
+//	flip NAME DIR                 change a bit of the file of that name below DIR, and
+//	                              not its time, as a bad disk does
 //	jsonl FILE KEY VALUE NAME     each line of FILE is JSON; one has that value, and
 //	                              that name
 package main
@@ -78,6 +80,7 @@ func (s *scriptState) end() {
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"fails": cmdFails, "json": cmdJSON, "save": cmdSave, "serve": cmdServe, "await": cmdAwait, "start": cmdStart, "signal": cmdSignal,
 	"finish": cmdFinish, "gone": cmdGone, "clean": cmdClean, "as-nobody": cmdAsNobody, "keep": cmdKeep, "kept": cmdKept, "trace": cmdTrace, "jsonl": cmdJSONL,
+	"flip": cmdFlip,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -407,6 +410,38 @@ func cmdJSONL(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if !found {
 		ts.Fatalf("%s has no event with %s %s and name %s", args[0], args[1], args[2], args[3])
+	}
+}
+
+func cmdFlip(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "flip NAME DIR")
+	n := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[1]), func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.Name() != args[0] || !d.Type().IsRegular() {
+			return err
+		}
+		n++
+		st, err := os.Stat(p)
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		b[len(b)/2] ^= 1
+		f, err := os.OpenFile(p, os.O_WRONLY, 0) // in place: it has other names
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(b[len(b)/2:len(b)/2+1], int64(len(b)/2)); err != nil {
+			return err
+		}
+		return os.Chtimes(p, st.ModTime(), st.ModTime())
+	}))
+	if n != 1 {
+		ts.Fatalf("%d files have the name %s", n, args[0])
 	}
 }
 

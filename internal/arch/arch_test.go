@@ -86,6 +86,7 @@ var external = map[string][]string{
 	"sources":            {"github.com/klauspost/compress"},
 	"sources/apt":        {"github.com/klauspost/compress"},
 	"sources/lock":       {"github.com/klauspost/compress"},
+	"store":              {"github.com/klauspost/compress"},
 	"engine":             {"github.com/klauspost/compress", "github.com/cilium/ebpf"},
 	"buildroot":          {"github.com/cilium/ebpf"},
 	"engine/vm":          {"golang.org/x/term"},
