@@ -91,10 +91,8 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 		if err := e.prepare(); err != nil {
 			return finish(err)
 		}
-		if len(sources) > 0 && e.cfg.Fetch != nil {
-			if err := e.cfg.Fetch(ctx, m, sources, span); err != nil {
-				return finish(err)
-			}
+		if err := b.fetch(ctx, need, sources); err != nil {
+			return finish(err)
 		}
 		span.Progress(0, int64(b.total), "stages")
 	}

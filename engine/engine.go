@@ -57,7 +57,8 @@ type Config struct {
 	Host Host
 
 	// Fetch brings the source items of these checksums into the store. A build
-	// calls it once, with all that the steps that have to run need.
+	// calls it once, with all that the steps that have to run need, and again for
+	// those that turn out to be damaged.
 	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span) error
 
 	// Target names the target that a pipeline belongs to, for messages; may be nil.
@@ -99,6 +100,7 @@ type Engine struct {
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended
 	sums     *summer
+	checks   sourceChecks
 }
 
 // New makes an engine. It does nothing to the system yet: what is needed for

@@ -278,21 +278,30 @@ func (v *environment) filesOfSources(name, target string) (data stages.InputData
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return data, err
 	}
-	store := v.b.e.cfg.Store.SourcesDir()
-	now := time.Now()
+	var sums []string
 	for _, ref := range v.pl.ids.References(v.pl.p, v.i, name) {
-		if _, dup := data.Files[ref.ID]; dup {
-			continue
+		if _, dup := data.Files[ref.ID]; !dup {
+			sums = append(sums, ref.ID)
+			data.Files[ref.ID] = metadataOf(ref)
 		}
-		if err := os.Link(sources.Path(store, ref.ID), filepath.Join(dir, ref.ID)); err != nil {
-			return data, fmt.Errorf("source file %s is not in the store: %w", ref.ID, err)
+	}
+	store := v.b.e.cfg.Store.SourcesDir()
+	err = v.b.readSources(v.ctx, v.span, sums, func() error {
+		now := time.Now()
+		for _, sum := range sums {
+			if err := os.Link(sources.Path(store, sum), filepath.Join(dir, sum)); err != nil {
+				return fmt.Errorf("source file %s is not in the store: %w", sum, err)
+			}
+			// When it was fetched must not show in what is made of it: like everything
+			// that is new in the tree, its copies are clamped to the source epoch.
+			if err := os.Chtimes(filepath.Join(dir, sum), now, now); err != nil {
+				return err
+			}
 		}
-		// When it was fetched must not show in what is made of it: like everything
-		// that is new in the tree, its copies are clamped to the source epoch.
-		if err := os.Chtimes(filepath.Join(dir, ref.ID), now, now); err != nil {
-			return data, err
-		}
-		data.Files[ref.ID] = metadataOf(ref)
+		return nil
+	})
+	if err != nil {
+		return data, err
 	}
 	return data, buildroot.Bind(dir, target, true)
 }

@@ -112,7 +112,7 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked bool, err error) {
 	if err := reflink(f.data, tmp); err != nil {
 		// A link has the mode and times that the data have.
-		if f.meta == f.data && os.Link(f.data, tmp) == nil {
+		if f.meta == f.data && !o.ReadOnly(f.data) && os.Link(f.data, tmp) == nil {
 			return true, o.RecordLink(f.data)
 		}
 		out, err := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", f.data, tmp).CombinedOutput()
@@ -182,7 +182,10 @@ func reflink(from, dest string) error {
 // it, which it hides: owner, mode, extended attributes and times.
 func copyRootAttrs(layers []string, upper string) error {
 	var st unix.Stat_t
-	top := layers[len(layers)-1]
+	top, err := filepath.EvalSymlinks(layers[len(layers)-1]) // one of another store is a link
+	if err != nil {
+		return err
+	}
 	if err := unix.Lstat(top, &st); err != nil {
 		return &os.PathError{Op: "lstat", Path: top, Err: err}
 	}

@@ -68,7 +68,7 @@ func (o *Object) RecordLink(path string) error {
 }
 
 func (s *Store) links(layer string) ([]link, error) {
-	b, err := os.ReadFile(s.path("links", layer+".json"))
+	b, err := os.ReadFile(filepath.Join(s.homeOf(layer), "links", layer+".json"))
 	if os.IsNotExist(err) {
 		return nil, nil
 	}

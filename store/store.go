@@ -36,6 +36,8 @@ type Store struct {
 	Dir  string
 	boot string
 
+	readOnly []*Store // looked at after this one
+
 	mu    sync.Mutex
 	lease *os.File        // names what this process uses; nil: nothing yet
 	used  map[string]bool // what it names
@@ -108,6 +110,13 @@ func (s *Store) Lookup(key string) (*Object, bool) {
 		return nil, false
 	}
 	defer s.sharing()()
+	if o, ok := s.lookupHere(key); ok {
+		return o, true
+	}
+	return s.lookupReadOnly(key)
+}
+
+func (s *Store) lookupHere(key string) (*Object, bool) {
 	p := s.path("objects", key, "info.json")
 	b, err := os.ReadFile(p)
 	if err != nil {
@@ -238,7 +247,7 @@ func (s *Store) write(info Info, in string) (_ *Object, mine bool, _ error) {
 		}
 		err = &os.LinkError{Op: "rename", Old: dir, New: to, Err: err}
 		// Somebody was faster; or what is there is damaged, and gone now.
-		if o, ok := s.Lookup(info.Key); ok {
+		if o, ok := s.lookupHere(info.Key); ok {
 			return o, false, nil
 		}
 	}
