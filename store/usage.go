@@ -60,6 +60,22 @@ func diskUsage(dir string) (size int64, err error) {
 	return size, err
 }
 
+// below is diskUsage of what is in a directory.
+func below(dir string) (size int64, err error) {
+	ents, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for _, e := range ents {
+		n, err := diskUsage(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return 0, err
+		}
+		size += n
+	}
+	return size, nil
+}
+
 // Usage is how much room a store takes, in bytes.
 type Usage struct {
 	Total     int64         `json:"total"`
@@ -115,8 +131,8 @@ func (s *Store) Usage() (*Usage, error) {
 			u.Unshared += n
 		}
 	}
-	all, err := diskUsage(s.SourcesDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	all, err := below(s.SourcesDir())
+	if err != nil {
 		return nil, err
 	}
 	for _, src := range c.sources {
@@ -131,7 +147,7 @@ func (s *Store) Usage() (*Usage, error) {
 	}
 	u.Parts = max(0, all-u.Sources)
 	for dir, to := range map[string]*int64{"tmp": &u.Tmp, "apt": &u.Apt, "objects": &u.Notes, "sums": &u.Notes, "pins": &u.Notes, "links": &u.Notes} {
-		n, err := diskUsage(s.path(dir))
+		n, err := below(s.path(dir))
 		if err != nil {
 			return nil, err
 		}

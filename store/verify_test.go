@@ -173,7 +173,7 @@ func TestVerifyLeftovers(t *testing.T) {
 	commit(t, s, "k", nil, "f")
 	s.Close()
 	sumAll(t, s)
-	for _, dir := range []string{"layers/0123456789abcdef", "tmp/run-1", "links", "locks", "tmp/gc-2/layers/x"} {
+	for _, dir := range []string{"layers/0123456789abcdef", "tmp/run-killed", "links", "locks", "tmp/gc-2/layers/x"} {
 		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestVerifyLeftovers(t *testing.T) {
 		return nil
 	})
 	for _, p := range left {
-		for _, bad := range []string{"01234", "tmp/gc", "tmp/run-1", ".new", "locks/k"} {
+		for _, bad := range []string{"01234", "tmp/gc", "tmp/run-killed", ".new", "locks/k"} {
 			if strings.Contains(p, bad) {
 				t.Errorf("left: %s", p)
 			}

@@ -17,16 +17,23 @@ var cacheCommand = &command{
 	long: `Looks after the store: the trees that builds made, layer by layer, and the
 sources that they fetched. All of it can be made again, so nothing is lost with it
 but time. Builds can go on meanwhile.`,
-	example: `osbuild-star cache verify`,
+	example: `osbuild-star cache du
+osbuild-star cache gc --max-size 20G
+osbuild-star cache verify`,
 	run: func(*app, []string) error {
 		return &usageError{msg: "cache needs a command", verb: "cache", hint: "see: osbuild-star cache --help"}
 	},
-	sub: []*command{cacheVerifyCommand},
+	sub: []*command{cacheLsCommand, cacheDuCommand, cacheGCCommand, cacheRmCommand, cacheVerifyCommand},
 }
 
 // cacheFlags are the flags of the verbs below cache.
 type cacheFlags struct {
-	keep bool
+	keep      bool
+	all       bool
+	yes       bool
+	dryRun    bool
+	sort      string
+	olderThan age
 }
 
 var cacheVerifyCommand = &command{

@@ -79,6 +79,8 @@ type app struct {
 	vardir  string
 	sandbox string
 	limit   time.Duration
+	maxSize byteSize
+	storeRO []string
 
 	buildEnv string // as --build-env has it
 
@@ -131,6 +133,8 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
 	fs.StringVar(&a.sandbox, "sandbox", "", "`kind` of sandbox: "+strings.Join(engine.Sandboxes(), ", ")+" (default: $"+sandboxEnv+", else auto)")
 	a.envFlag(fs)
+	fs.StringArrayVar(&a.storeRO, "store-ro", nil, "read-only store in this `directory`, looked at for what the store lacks; may be repeated (default: $"+storeROEnv+")")
+	fs.Var(&a.maxSize, "cache-max-size", "remove what was used least recently until the store has this `size`, 20G say (default: $"+maxSizeEnv+")")
 	a.limit = time.Hour
 	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
 }
@@ -276,6 +280,11 @@ func (a *app) invoke(cmd *command, args []string) error {
 	}
 	if err := a.checkSandbox(cmd.name, fs); err != nil {
 		return err
+	}
+	if fs.Lookup("store-ro") != nil {
+		if err := a.checkStore(cmd.name, fs.Changed); err != nil {
+			return err
+		}
 	}
 	if a.dir != "" {
 		if err := os.Chdir(a.dir); err != nil {

@@ -250,6 +250,7 @@ func runTest(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	s.pin(plan)
 	var reports []testReport
 	failed := 0
 	for _, r := range runs {

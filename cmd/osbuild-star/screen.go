@@ -70,6 +70,9 @@ func (s *screen) note(format string, args ...any) {
 	}
 }
 
+// ask prints a question, without an end of its line.
+func (s *screen) ask(text string) { fmt.Fprint(s.stderr, text) }
+
 func (s *screen) warn(format string, args ...any) {
 	fmt.Fprintln(s.stderr, s.paint("33", "warning:")+" "+fmt.Sprintf(format, args...))
 }

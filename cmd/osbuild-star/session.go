@@ -103,6 +103,10 @@ func (a *app) close() {
 		}
 	}
 	a.screen.endProgress()
+	if s.st != nil {
+		s.st.Close()
+		s.bound()
+	}
 	s.span.End(nil)
 	if s.trace != nil {
 		if err := s.trace.WriteFile(a.profile); err != nil {
@@ -255,6 +259,13 @@ func (s *session) openStore() (*store.Store, error) {
 	if err != nil {
 		return nil, &engine.HostError{Err: err, Hint: "use a store that you may write to: --store DIR"}
 	}
+	for _, dir := range s.a.storeRO {
+		if err := s.st.AddReadOnly(dir); errors.Is(err, os.ErrNotExist) {
+			s.a.screen.warn("%v: going on without it", err)
+		} else if err != nil {
+			return nil, &engine.HostError{Err: err, Hint: "--store-ro takes the directory of a store"}
+		}
+	}
 	return s.st, nil
 }
 
@@ -401,6 +412,7 @@ func (s *session) build(plan *builtins.Plan) ([]built, *engine.Result, error) {
 	if err != nil {
 		return nil, res, err
 	}
+	s.pin(plan)
 	out := make([]built, len(plan.Artifacts))
 	for i, a := range plan.Artifacts {
 		out[i] = built{a, res.Trees[a.Pipeline]}
