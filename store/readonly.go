@@ -24,7 +24,7 @@ func (s *Store) AddReadOnly(dir string) error {
 	}
 	ro := &Store{Dir: dir, boot: s.boot}
 	if _, err := os.Stat(ro.path("objects")); err != nil {
-		return fmt.Errorf("%s is no store: %w", dir, err)
+		return fmt.Errorf("%s is no store: %v", dir, err)
 	}
 	if own, err := filepath.EvalSymlinks(s.Dir); err == nil && own == dir {
 		return fmt.Errorf("%s is the store itself, it cannot be a read-only one beside it", dir)

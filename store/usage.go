@@ -19,7 +19,11 @@ func (s *Store) layerSizes(c *contents) (map[string]int64, error) {
 		}
 	}
 	for _, l := range c.layers {
-		if known[l] > 0 && s.homeOf(l) == s.Dir {
+		if s.homeOf(l) != s.Dir {
+			known[l] = 0
+			continue
+		}
+		if known[l] > 0 {
 			continue
 		}
 		n, err := diskUsage(s.layerDir(l))
@@ -117,6 +121,9 @@ func (s *Store) Usage() (*Usage, error) {
 	sizes := map[string]int64{} // by layer and checksum
 	leaves := s.chains(c)
 	for _, l := range c.layers {
+		if s.homeOf(l) != s.Dir {
+			continue
+		}
 		n, err := diskUsage(s.layerDir(l))
 		if err != nil {
 			return nil, err

@@ -103,7 +103,7 @@ func runCacheVerify(a *app, _ []string) error {
 			a.screen.note("%s had no checksums yet: they were made now", plural(v.New, "layer"))
 		}
 		if v.Leftover > 0 {
-			a.screen.note("%s of killed builds removed", plural(v.Leftover, "leftover"))
+			a.screen.note("%s of killed or older builds removed", plural(v.Leftover, "leftover"))
 		}
 	}
 	if len(v.Problems) > 0 {

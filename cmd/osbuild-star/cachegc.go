@@ -77,7 +77,7 @@ func (a *app) collect(s *store.Store, opts store.GCOptions) error {
 	a.screen.out(fmt.Sprintf("%s %s: %s, %s, %s; %s left\n", verb, monitor.Bytes(freed.Bytes),
 		plural(freed.Objects, "object"), plural(freed.Layers, "layer"), plural(freed.Sources, "source"), monitor.Bytes(freed.Left)))
 	if freed.Leftover > 0 {
-		a.screen.note("%s of killed builds removed", plural(freed.Leftover, "leftover"))
+		a.screen.note("%s of killed or older builds removed", plural(freed.Leftover, "leftover"))
 	}
 	if opts.MaxSize >= 0 && freed.Left > opts.MaxSize {
 		a.screen.warn("that is more than %s: the last builds of targets need %s, and builds that run %s",
