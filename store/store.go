@@ -5,6 +5,10 @@
 //	layers/NAME/                           what one step changed, as an overlay layer
 //	objects/KEY/info.json                  a tree: the names of its layers, bottom first
 //	links/NAME.json                        files of a layer that have a name outside too
+//	sums/NAME.zst                          what is in a layer, with checksums
+//	pins/WORKSPACE/LABEL.json              what the last build of a target needs
+//	locks/KEY                              held by who makes the object of that key
+//	leases/PROCESS                         what a process uses; locked by it
 //	tmp/                                   builds under way; locked by their process
 //
 // A tool makes a layer below tmp, renames it into layers, and then writes the
@@ -12,6 +16,11 @@
 // killed process leaves is removed by the next one. A build does not wait for the
 // disk: an object is trusted while the machine has not been restarted since it was
 // made, and after [Store.Settle] has written it out, always.
+//
+// A tour: store.go commits objects and looks them up; claim.go has one process make an
+// object and others wait; lease.go keeps what is in use, pins.go what will be needed,
+// when gc.go makes room; entries.go lists what is in layers, and verify.go finds what is
+// damaged; readonly.go adds a second store. Locks and their order are in docs/design.md.
 package store
 
 import (
