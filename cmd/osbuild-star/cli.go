@@ -133,8 +133,8 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
 	fs.StringVar(&a.sandbox, "sandbox", "", "`kind` of sandbox: "+strings.Join(engine.Sandboxes(), ", ")+" (default: $"+sandboxEnv+", else auto)")
 	a.envFlag(fs)
-	fs.StringArrayVar(&a.storeRO, "store-ro", nil, "read-only store in this `directory`, looked at for what the store lacks; may be repeated (default: $"+storeROEnv+")")
-	fs.Var(&a.maxSize, "cache-max-size", "remove what was used least recently until the store has this `size`, 20G say (default: $"+maxSizeEnv+")")
+	fs.StringArrayVar(&a.storeRO, "store-ro", nil, "`directory` of a second store, only read (default: $"+storeROEnv+")")
+	fs.Var(&a.maxSize, "cache-max-size", "`size` that the store may have after it: 20G (default: $"+maxSizeEnv+")")
 	a.limit = time.Hour
 	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
 }
