@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -125,4 +126,26 @@ func TestDamagedSourceIsFetchedAgain(t *testing.T) {
 		t.Error("what is damaged is still there")
 	}
 	checkIdle(t, e)
+}
+
+// When an engine is closed, small layers have their lists; and those that an earlier
+// build left without get them from the next.
+func TestLayersAreListed(t *testing.T) {
+	s := newStore(t)
+	m := func(text string) *manifest.Manifest { return plan1(pipe("p", note("a", "1"), note("b", text))) }
+	build := func(text string) {
+		e := newEngine(t, s)
+		mustBuild(t, e, m(text), "p")
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := s.Unsummed(); err != nil || len(left) > 0 {
+			t.Errorf("not listed: %v %v", left, err)
+		}
+	}
+	build("1")
+	if err := os.RemoveAll(filepath.Join(s.Dir, "sums")); err != nil {
+		t.Fatal(err)
+	}
+	build("2")
 }

@@ -129,6 +129,9 @@ func (s *Store) lookupHere(key string) (*Object, bool) {
 	p := s.path("objects", key, "info.json")
 	b, err := os.ReadFile(p)
 	if err != nil {
+		if exists(filepath.Dir(p)) {
+			s.drop(key) // what is left of it
+		}
 		return nil, false
 	}
 	o := &Object{s: s}
@@ -179,7 +182,15 @@ func (s *Store) homeOf(layer string) string {
 	return s.Dir
 }
 
-func (s *Store) drop(key string) { os.RemoveAll(s.path("objects", key)) }
+// drop removes an object, all of it or, on a full disk say, nothing.
+func (s *Store) drop(key string) {
+	trash, err := scratch.New(s.path("tmp"), "gc-")
+	if err != nil {
+		return
+	}
+	os.Rename(s.path("objects", key), filepath.Join(trash.Path, "object"))
+	trash.Close()
+}
 
 // LayerDirs are the directories of the object's layers, bottom first.
 func (o *Object) LayerDirs() []string {

@@ -86,6 +86,12 @@ func TestDamageIsNotFound(t *testing.T) {
 	for name, damage := range map[string]func(s *Store, o *Object) error{
 		"layer gone":     func(s *Store, o *Object) error { return os.RemoveAll(o.LayerDirs()[0]) },
 		"info cut short": func(s *Store, o *Object) error { return os.Truncate(s.path("objects", "k", "info.json"), 10) },
+		"removed by half": func(s *Store, o *Object) error {
+			if err := s.Settle(); err != nil {
+				return err
+			}
+			return os.Remove(s.path("objects", "k", "info.json"))
+		},
 		"linked file written to": func(s *Store, o *Object) error {
 			f := filepath.Join(o.LayerDirs()[0], "f")
 			if err := o.RecordLink(f); err != nil {

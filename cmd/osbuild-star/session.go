@@ -48,7 +48,7 @@ type session struct {
 
 	targets map[string]string // pipeline → label
 	local   map[string]string // checksum → file of the workspace
-	fetched map[string]bool   // checksums that programs have fetched
+	fetched map[string]bool   // checksums that programs have fetched; true: a file is there
 }
 
 // open finds the workspace and reads what belongs to it.
@@ -296,7 +296,11 @@ func (s *session) fetch(ctx context.Context, m *manifest.Manifest, checksums []s
 	for _, c := range checksums {
 		wanted[c] = true
 	}
-	want := func(sum string) bool { return wanted[sum] && !s.fetched[sum] }
+	// What was a file and is gone was damaged.
+	want := func(sum string) bool {
+		file, fetched := s.fetched[sum]
+		return wanted[sum] && (!fetched || file && !sources.Have(s.st.SourcesDir(), sum, 0))
+	}
 	own, served, err := s.a.fetchServed(ctx, s.eng, m, s.local, want, parent)
 	if err != nil {
 		return err
@@ -329,7 +333,7 @@ func (s *session) note(served map[string][]engine.Fetched) {
 	}
 	for _, list := range served {
 		for _, f := range list {
-			s.fetched[f.Checksum] = true
+			s.fetched[f.Checksum] = s.st != nil && sources.Have(s.st.SourcesDir(), f.Checksum, 0)
 		}
 	}
 }
