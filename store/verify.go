@@ -87,6 +87,13 @@ func (s *Store) Verify(ctx context.Context, opts VerifyOptions) (*Verified, erro
 			layers = append(layers, l)
 		}
 	}
+	sizes, err := s.layerSizes(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range layers {
+		v.total += sizes[l]
+	}
 	if err := v.sources(ctx); err != nil {
 		return nil, err
 	}
@@ -178,22 +185,11 @@ func (v *verifier) sources(ctx context.Context) error {
 
 // layers holds each layer against the list of its entries, or makes one.
 func (v *verifier) layers(ctx context.Context, layers []string) error {
-	lists := map[string][]Entry{}
-	for _, l := range layers {
-		list, err := v.s.readSums(l)
-		if err != nil {
-			continue // none yet, or it cannot be read: it is made anew
-		}
-		lists[l] = list
-		for _, e := range list {
-			v.total += e.Size
-		}
-	}
 	for _, l := range layers {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		what, err := v.layer(ctx, l, lists[l])
+		what, err := v.layer(ctx, l)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -210,7 +206,11 @@ func (v *verifier) layers(ctx context.Context, layers []string) error {
 }
 
 // layer tells what is wrong with a layer; "": nothing is.
-func (v *verifier) layer(ctx context.Context, l string, want []Entry) (string, error) {
+func (v *verifier) layer(ctx context.Context, l string) (string, error) {
+	want, err := v.s.readSums(l)
+	if err != nil {
+		want = nil // none yet, or it cannot be read: it is made anew
+	}
 	got, err := listLayer(ctx, v.s.layerDir(l), v.opts.Jobs, v.read)
 	if err != nil {
 		return "", err

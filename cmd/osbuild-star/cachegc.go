@@ -12,6 +12,7 @@ import (
 
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/sources"
+	"github.com/osbuild-star/osbuild-star/sources/apt"
 	rulefile "github.com/osbuild-star/osbuild-star/starlark"
 	"github.com/osbuild-star/osbuild-star/store"
 	"github.com/spf13/pflag"
@@ -69,6 +70,12 @@ func (a *app) collect(s *store.Store, opts store.GCOptions) error {
 		if err != nil {
 			return err
 		}
+		indexes := time.Now().Add(-opts.OlderThan)
+		if opts.OlderThan > 0 || opts.All && opts.MaxSize == 0 {
+			if _, err := apt.Clean(filepath.Join(s.Dir, "apt"), indexes); err != nil {
+				return err
+			}
+		}
 	}
 	if a.json {
 		return a.screen.outJSON(freed)
@@ -120,8 +127,20 @@ func runCacheRm(a *app, args []string) error {
 		if err := a.confirm("remove all of " + s.Dir + "?"); err != nil {
 			return err
 		}
+		pins, err := s.Pins()
+		if err != nil {
+			return err
+		}
 		opts.All, opts.MaxSize = true, 0
-		return a.collect(s, opts)
+		if err := a.collect(s, opts); err != nil || a.cache.dryRun {
+			return err
+		}
+		for _, p := range pins {
+			if err := s.Unpin(p.Workspace, p.Label); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	r := &removing{names: map[string]bool{}}
 	for _, arg := range args {
