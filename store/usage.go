@@ -67,7 +67,7 @@ func diskUsage(dir string) (size int64, err error) {
 // below is diskUsage of what is in a directory.
 func below(dir string) (size int64, err error) {
 	ents, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 		return 0, err
 	}
 	for _, e := range ents {
@@ -80,8 +80,8 @@ func below(dir string) (size int64, err error) {
 	return size, nil
 }
 
-// Usage is how much room a store takes, in bytes.
-type Usage struct {
+// DiskUse is how much room a store takes, in bytes.
+type DiskUse struct {
 	Total     int64         `json:"total"`
 	Sources   int64         `json:"sources"`
 	Parts     int64         `json:"parts"`    // of sources that are being fetched, or were given up
@@ -90,16 +90,16 @@ type Usage struct {
 	Orphans   int64         `json:"orphans"`  // layers that no object needs
 	Tmp       int64         `json:"tmp"`      // of builds under way, or killed
 	Apt       int64         `json:"apt"`      // indexes of package repositories
-	Notes     int64         `json:"notes"`    // objects, sums, pins, links
+	Notes     int64         `json:"notes"`    // objects, sums, pins, and all else
 	Unpinned  int64         `json:"unpinned"` // layers and sources that no target needs
-	Targets   []TargetUsage `json:"targets"`
+	Targets   []TargetUse `json:"targets"`
 	Objects   int           `json:"objects"`
 	Layers    int           `json:"layers"`
 	SourcesNo int           `json:"sources_count"`
 }
 
-// TargetUsage is what a pinned target needs.
-type TargetUsage struct {
+// TargetUse is what a pinned target needs.
+type TargetUse struct {
 	Workspace string `json:"workspace"`
 	Label     string `json:"label"`
 	Layers    int64  `json:"layers"`
@@ -107,8 +107,8 @@ type TargetUsage struct {
 	Own       int64  `json:"own"` // of both, what no other target needs
 }
 
-// Usage measures the store.
-func (s *Store) Usage() (*Usage, error) {
+// DiskUse measures the store.
+func (s *Store) DiskUse() (*DiskUse, error) {
 	c, err := s.scan()
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func (s *Store) Usage() (*Usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Usage{Objects: len(c.objects), Layers: len(c.layers), SourcesNo: len(c.sources), Targets: []TargetUsage{}}
+	u := &DiskUse{Objects: len(c.objects), Layers: len(c.layers), SourcesNo: len(c.sources), Targets: []TargetUse{}}
 	sizes := map[string]int64{} // by layer and checksum
 	leaves := s.chains(c)
 	for _, l := range c.layers {
@@ -153,7 +153,20 @@ func (s *Store) Usage() (*Usage, error) {
 		}
 	}
 	u.Parts = max(0, all-u.Sources)
-	for dir, to := range map[string]*int64{"tmp": &u.Tmp, "apt": &u.Apt, "objects": &u.Notes, "sums": &u.Notes, "pins": &u.Notes, "links": &u.Notes} {
+	dirs, err := namesIn(s.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range dirs {
+		to := &u.Notes
+		switch dir {
+		case "layers", "sources":
+			continue
+		case "tmp":
+			to = &u.Tmp
+		case "apt":
+			to = &u.Apt
+		}
 		n, err := below(s.path(dir))
 		if err != nil {
 			return nil, err
@@ -193,7 +206,7 @@ func (s *Store) chains(c *contents) map[string]int {
 }
 
 // targets adds up what the pinned targets need.
-func (s *Store) targets(c *contents, pins []Pin, sizes map[string]int64, u *Usage) {
+func (s *Store) targets(c *contents, pins []Pin, sizes map[string]int64, u *DiskUse) {
 	byKey := map[string][]string{}
 	for _, o := range c.objects {
 		byKey[o.Key] = o.Layers
@@ -219,7 +232,7 @@ func (s *Store) targets(c *contents, pins []Pin, sizes map[string]int64, u *Usag
 		isSource[src.Checksum] = true
 	}
 	for i, p := range pins {
-		t := TargetUsage{Workspace: p.Workspace, Label: p.Label}
+		t := TargetUse{Workspace: p.Workspace, Label: p.Label}
 		for name := range needs[i] {
 			if isSource[name] {
 				t.Sources += sizes[name]

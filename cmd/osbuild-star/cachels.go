@@ -157,7 +157,7 @@ osbuild-star cache du --json | jq .total`,
 		if err != nil {
 			return err
 		}
-		u, err := s.Usage()
+		u, err := s.DiskUse()
 		if err != nil {
 			return err
 		}
