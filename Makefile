@@ -64,7 +64,7 @@ lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
-	shellcheck -S warning scripts/* .ci/run bench/*.sh
+	shellcheck -S warning scripts/* .ci/run bench/*.sh bench/peers/*.sh
 
 bench: deps build
 	bench/run.sh
