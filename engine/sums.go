@@ -5,25 +5,21 @@ import (
 	"context"
 	"runtime"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/osbuild-star/osbuild-star/store"
 	"golang.org/x/sys/unix"
 )
 
-// sumsAtLeast and sumsShare bound how long the end of a build waits for checksums: a
-// while, or that part of what the build took. What is not done by then the next build
-// does, or whoever verifies the store.
-const (
-	sumsAtLeast = 500 * time.Millisecond
-	sumsShare   = 20
-)
+// sumsAtEnd bounds how many bytes are read for checksums when a build is over: what
+// all CPUs do in a few tenths of a second. The rest the next build does, or whoever
+// verifies the store.
+var sumsAtEnd int64 = 1 << 30
 
 // summer lists what is in layers that have been committed. One thread does so while
 // the build runs, and gets what the build leaves idle.
 type summer struct {
 	store  *store.Store
-	began  time.Time
 	ctx    context.Context
 	cancel context.CancelFunc
 	wake   chan struct{} // closed when the build ends
@@ -32,10 +28,13 @@ type summer struct {
 	mu    sync.Mutex
 	taken map[string]bool
 	tid   int // of the thread that runs beside the build
+
+	ended atomic.Bool
+	left  atomic.Int64 // bytes that may be read yet, when the build has ended
 }
 
 func newSummer(s *store.Store) *summer {
-	m := &summer{store: s, began: time.Now(), wake: make(chan struct{}, 1), taken: map[string]bool{}}
+	m := &summer{store: s, wake: make(chan struct{}, 1), taken: map[string]bool{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.done.Go(func() {
 		runtime.LockOSThread() // and never unlock it: the thread ends with its priority
@@ -75,7 +74,7 @@ func (m *summer) work() {
 		// Other processes do not need to read it too.
 		release, ok, err := m.store.TryClaim("sums." + layer)
 		if err == nil && ok {
-			_, _ = m.store.Sum(m.ctx, layer, 1) // if it cannot be read, verifying tells
+			_, _ = m.store.Sum(m.ctx, layer, 1, m.read) // if it cannot be read, verifying tells
 			release()
 		}
 	}
@@ -98,11 +97,18 @@ func (m *summer) next() string {
 	return ""
 }
 
-// close finishes what is left, with all CPUs, for as long as a build may wait for it.
+// read counts what is read after the end of the build.
+func (m *summer) read(n int64) {
+	if m.ended.Load() && m.left.Add(-n) < 0 {
+		m.cancel()
+	}
+}
+
+// close finishes what is left, with all CPUs, as far as a build may wait for it.
 func (m *summer) close() {
-	timer := time.AfterFunc(max(sumsAtLeast, time.Since(m.began)/sumsShare), m.cancel)
-	defer timer.Stop()
 	defer m.cancel()
+	m.left.Store(sumsAtEnd)
+	m.ended.Store(true)
 	m.mu.Lock()
 	tid := m.tid
 	m.mu.Unlock()

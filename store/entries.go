@@ -46,12 +46,13 @@ func (s *Store) Entries(layer string) ([]Entry, error) {
 	if err == nil {
 		return list, nil
 	}
-	return s.Sum(context.Background(), layer, runtime.NumCPU())
+	return s.Sum(context.Background(), layer, runtime.NumCPU(), nil)
 }
 
 // Sum reads a layer, with that many files at once, and keeps the list of its entries.
-func (s *Store) Sum(ctx context.Context, layer string, jobs int) ([]Entry, error) {
-	list, err := listLayer(ctx, filepath.Join(s.homeOf(layer), "layers", layer), jobs, nil)
+// read is told of bytes that were read; it may be nil.
+func (s *Store) Sum(ctx context.Context, layer string, jobs int, read func(int64)) ([]Entry, error) {
+	list, err := listLayer(ctx, filepath.Join(s.homeOf(layer), "layers", layer), jobs, read)
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", layer, err)
 	}
@@ -260,12 +261,9 @@ func sumFiles(ctx context.Context, dir string, list []Entry, jobs int, read func
 				return
 			}
 			e := &list[todo[n]]
-			if errs[j] = sumEntry(ctx, dir, e, buf); errs[j] != nil {
+			if errs[j] = sumEntry(ctx, dir, e, buf, read); errs[j] != nil {
 				next.Store(int64(len(todo))) // the others stop too
 				return
-			}
-			if read != nil {
-				read(e.Size)
 			}
 		}
 	}
@@ -291,13 +289,13 @@ func sumFiles(ctx context.Context, dir string, list []Entry, jobs int, read func
 	return nil
 }
 
-func sumEntry(ctx context.Context, dir string, e *Entry, buf []byte) error {
+func sumEntry(ctx context.Context, dir string, e *Entry, buf []byte, read func(int64)) error {
 	f, err := openQuietly(filepath.Join(dir, e.Path))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if e.SHA256, err = sumFile(ctx, f, e.Size, buf); err != nil {
+	if e.SHA256, err = sumFile(ctx, f, e.Size, buf, read); err != nil {
 		return fmt.Errorf("reading %s: %w", e.Path, err)
 	}
 	return nil

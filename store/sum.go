@@ -80,8 +80,9 @@ var zeros [sumBlock]byte
 // sumFile returns the SHA-256 of a file of that size, in hexadecimal. Blocks of zeros
 // are left out, holes are not even read: what follows one has its offset put before
 // it. So a file with no such block has the sum that sha256sum prints, and a disk image
-// costs what its data do, however the file system keeps its zeros.
-func sumFile(ctx context.Context, f *os.File, size int64, buf []byte) (string, error) {
+// costs what its data do, however the file system keeps its zeros. read, which may be nil,
+// is told of bytes that were read.
+func sumFile(ctx context.Context, f *os.File, size int64, buf []byte, read func(int64)) (string, error) {
 	h := sha256.New()
 	written := int64(0) // where what was hashed ends
 	add := func(at int64, b []byte) {
@@ -119,6 +120,9 @@ func sumFile(ctx context.Context, f *os.File, size int64, buf []byte) (string, e
 				return "", err
 			}
 			addRuns(buf[:n], at, add)
+			if read != nil {
+				read(int64(n))
+			}
 			at += int64(n)
 		}
 	}

@@ -82,20 +82,20 @@ func below(dir string) (size int64, err error) {
 
 // DiskUse is how much room a store takes, in bytes.
 type DiskUse struct {
-	Total     int64         `json:"total"`
-	Sources   int64         `json:"sources"`
-	Parts     int64         `json:"parts"`    // of sources that are being fetched, or were given up
-	Shared    int64         `json:"shared"`   // layers that several chains have
-	Unshared  int64         `json:"unshared"` // layers that one chain has
-	Orphans   int64         `json:"orphans"`  // layers that no object needs
-	Tmp       int64         `json:"tmp"`      // of builds under way, or killed
-	Apt       int64         `json:"apt"`      // indexes of package repositories
-	Notes     int64         `json:"notes"`    // objects, sums, pins, and all else
-	Unpinned  int64         `json:"unpinned"` // layers and sources that no target needs
+	Total     int64       `json:"total"`
+	Sources   int64       `json:"sources"`
+	Parts     int64       `json:"parts"`    // of sources that are being fetched, or were given up
+	Shared    int64       `json:"shared"`   // layers that several chains have
+	Unshared  int64       `json:"unshared"` // layers that one chain has
+	Orphans   int64       `json:"orphans"`  // layers that no object needs
+	Tmp       int64       `json:"tmp"`      // of builds under way, or killed
+	Apt       int64       `json:"apt"`      // indexes of package repositories
+	Notes     int64       `json:"notes"`    // objects, sums, pins, and all else
+	Unpinned  int64       `json:"unpinned"` // layers and sources that no target needs
 	Targets   []TargetUse `json:"targets"`
-	Objects   int           `json:"objects"`
-	Layers    int           `json:"layers"`
-	SourcesNo int           `json:"sources_count"`
+	Objects   int         `json:"objects"`
+	Layers    int         `json:"layers"`
+	SourcesNo int         `json:"sources_count"`
 }
 
 // TargetUse is what a pinned target needs.

@@ -218,7 +218,7 @@ func TestSumFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := sumFile(t.Context(), f, st.Size(), make([]byte, 1<<16))
+		got, err := sumFile(t.Context(), f, st.Size(), make([]byte, 1<<16), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
