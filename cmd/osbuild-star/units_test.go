@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestByteSize(t *testing.T) {
+func TestCacheMaxSizes(t *testing.T) {
 	for text, want := range map[string]int64{
 		"0": 0, "1024": 1024, "500M": 500 << 20, "20G": 20 << 30, "1.5T": 3 << 39, "2GiB": 2 << 30, "3 kb": 3 << 10, "7B": 7,
 		"": -1, "G": -1, "-5G": -1, "5X": -1, "5 5G": -1, "NaN": -1, "1e30": -1, "99999999T": -1,
