@@ -91,8 +91,13 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 		if err := e.prepare(); err != nil {
 			return finish(err)
 		}
-		if err := b.fetch(ctx, need, sources); err != nil {
+		if err := b.lend(ctx, sources); err != nil {
 			return finish(err)
+		}
+		if len(sources) > 0 && e.cfg.Fetch != nil {
+			if err := e.cfg.Fetch(ctx, m, sources, span); err != nil {
+				return finish(err)
+			}
 		}
 		span.Progress(0, int64(b.total), "stages")
 	}
@@ -302,7 +307,7 @@ func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Obje
 			return nil, err
 		}
 	}
-	done, release, err := b.claim(ctx, pl, st)
+	done, release, err := b.claim(ctx, pl, st, func(wait func()) { wait() }) // it has no place yet
 	if done != nil {
 		b.progress(st)
 		return done, nil

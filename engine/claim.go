@@ -12,10 +12,10 @@ import (
 // claim waits until no other build makes the tree of a step. It returns the tree if
 // it is in the store then; else this build makes it, and calls release afterwards.
 //
-// It is called when all that the step needs is there and before it has a place to
-// run: who waits for a claim holds no place and no other claim, so builds that wait
-// for each other's steps cannot stand still.
-func (b *build) claim(ctx context.Context, pl *plan, st step) (done *store.Object, release func(), err error) {
+// It is called when all that the step needs is there: who waits for a claim holds no
+// other one, so builds that wait for each other's steps cannot stand still. idle calls
+// its argument, which waits, while the step takes none of the places of this build.
+func (b *build) claim(ctx context.Context, pl *plan, st step, idle func(wait func())) (done *store.Object, release func(), err error) {
 	s := b.e.cfg.Store
 	release, ok, err := s.TryClaim(st.key)
 	if err == nil && !ok {
@@ -23,7 +23,7 @@ func (b *build) claim(ctx context.Context, pl *plan, st step) (done *store.Objec
 			Kind: monitor.Note, Target: b.target(pl.p.Name),
 			Text: fmt.Sprintf("%s waits for another build, which is making it", pl.p.Stages[st.to-1].Type),
 		})
-		release, err = s.Claim(ctx, st.key)
+		idle(func() { release, err = s.Claim(ctx, st.key) })
 	}
 	if ctx.Err() != nil {
 		if release != nil {

@@ -170,10 +170,8 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 		index = len(pl.p.Stages) - 1
 	}
 	prepared, through := pl.setup.of(prog, pl.runner)
-	if pl.custom != "" {
-		if err := b.readSources(ctx, b.span, []string{pl.custom}, func() error { return nil }); err != nil {
-			return 0, err
-		}
+	if err := b.checkRunner(ctx, pl); err != nil {
+		return 0, err
 	}
 	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {

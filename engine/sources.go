@@ -125,23 +125,17 @@ func (b *build) damagedSources(ctx context.Context, checksums []string) ([]strin
 	return damaged, failed
 }
 
-// fetch brings the sources that a build needs into the store, where nobody takes them
-// away while it runs. Those that a read-only store has are taken from there.
-func (b *build) fetch(ctx context.Context, need map[*plan]bool, checksums []string) error {
+// lend keeps others from removing the sources that a build reads, those too that it is
+// about to fetch, and takes what a read-only store has of them from there.
+func (b *build) lend(ctx context.Context, checksums []string) error {
 	b.e.cfg.Store.UseSources(checksums)
-	if err := b.e.cfg.Store.Borrow(ctx, checksums); err != nil {
-		return err
+	return b.e.cfg.Store.Borrow(ctx, checksums)
+}
+
+// checkRunner makes sure that the program of a user's own runner is whole.
+func (b *build) checkRunner(ctx context.Context, pl *plan) error {
+	if pl.custom == "" {
+		return nil
 	}
-	if len(checksums) > 0 && b.e.cfg.Fetch != nil {
-		if err := b.e.cfg.Fetch(ctx, b.m, checksums, b.span); err != nil {
-			return err
-		}
-	}
-	var runners []string
-	for pl := range need {
-		if pl.custom != "" {
-			runners = append(runners, pl.custom)
-		}
-	}
-	return b.readSources(ctx, b.span, runners, func() error { return nil })
+	return b.readSources(ctx, b.span, []string{pl.custom}, func() error { return nil })
 }

@@ -196,6 +196,10 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		}
 	}
 	prepared, through := pl.setup.of(prog, pl.runner)
+	if err := b.checkRunner(ctx, pl); err != nil {
+		err = fail(err)
+		return res, err
+	}
 	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {
 		err = fail(err)
