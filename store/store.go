@@ -112,6 +112,19 @@ func (s *Store) LayersDir() string { return s.path("layers") }
 // process that made it.
 func (s *Store) Scratch() (*scratch.Dir, error) { return scratch.New(s.path("tmp"), "run-") }
 
+// Sweep removes what processes left in the store that were killed, but for what only
+// [Store.GC] knows not to be needed.
+func (s *Store) Sweep() {
+	s.clean()
+	s.sweepLeases()
+	claims, _ := namesIn(s.path("locks"))
+	for _, key := range claims {
+		if release, ok, _ := s.TryClaim(key); ok {
+			release()
+		}
+	}
+}
+
 // Lookup finds the object of that key. One that is damaged, or that was perhaps
 // not written out before the machine went down, is not found.
 func (s *Store) Lookup(key string) (*Object, bool) {
@@ -129,7 +142,7 @@ func (s *Store) lookupHere(key string) (*Object, bool) {
 	p := s.path("objects", key, "info.json")
 	b, err := os.ReadFile(p)
 	if err != nil {
-		if exists(filepath.Dir(p)) {
+		if exists(filepath.Dir(p)) && !exists(p) { // else somebody has made it this moment
 			s.drop(key) // what is left of it
 		}
 		return nil, false

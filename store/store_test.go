@@ -123,6 +123,30 @@ func TestDamageIsNotFound(t *testing.T) {
 	}
 }
 
+// A process that was killed while it dropped an object can have left a directory with
+// anything in it but what says what it is.
+func TestHalfAnObjectIsNotInTheWay(t *testing.T) {
+	s := open(t)
+	if err := os.Mkdir(s.path("objects", "k"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, s.path("objects", "k", "settled"))
+	if _, ok := s.Lookup("k"); ok {
+		t.Error("half an object was found")
+	}
+	if _, err := s.Commit(Info{Key: "k"}, nil, layer(t, s, "f", "1")); err != nil {
+		t.Fatal(err)
+	}
+	// It does not inherit that it was written out.
+	s.boot = "another"
+	if _, ok := s.Lookup("k"); ok {
+		t.Error("an object is trusted for what another one left")
+	}
+	if ents, err := os.ReadDir(s.path("tmp")); err != nil || len(ents) > 1 { // that of the layer
+		t.Errorf("in tmp: %v, %v", ents, err)
+	}
+}
+
 func TestSettledSurvivesRestart(t *testing.T) {
 	s := open(t)
 	if _, err := s.Commit(Info{Key: "k"}, nil, layer(t, s, "f", "1")); err != nil {
