@@ -100,6 +100,8 @@ func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string
 			}
 		}
 		span.Progress(0, int64(b.total), "stages")
+	} else {
+		e.sweep()
 	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(names))

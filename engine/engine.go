@@ -178,14 +178,8 @@ func (e *Engine) prepare() error {
 		space.Close()
 		return err
 	}
-	dir := e.cfg.Work
-	if dir == "" {
-		dir = "/run/osbuild-star"
-		if os.MkdirAll(dir, 0o755) != nil {
-			dir = os.TempDir()
-		}
-	}
-	work, err := scratch.New(dir, "osbuild-star-run.")
+	e.sweep()
+	work, err := scratch.New(e.workDir(), workPrefix)
 	if err != nil {
 		space.Close()
 		under.Close()
@@ -198,7 +192,6 @@ func (e *Engine) prepare() error {
 		work.Close()
 		return err
 	}
-	_ = binfmt.Sweep() // what a killed process left; without binfmt_misc it left nothing
 	e.space, e.under, e.work, e.run = space, under, work, run
 	e.unchanged, e.ahead = map[string]*worktree{}, make(chan *worktree, 1)
 	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})

@@ -28,8 +28,7 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 		return fmt.Errorf("exporting: %w", err)
 	}
 	parent := filepath.Dir(dir)
-	// The name is nobody else's: what has it, and no owner, is removed.
-	tmp, err := scratch.New(parent, ".osbuild-star-export.")
+	tmp, err := scratch.New(parent, exportPrefix)
 	if err != nil {
 		return fmt.Errorf("exporting: %w", err)
 	}
@@ -59,6 +58,10 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 	return nil
 }
 
+// exportPrefix begins the names of directories, beside what is exported, for what is on
+// the way. They are nobody else's: what has such a name, and no owner, is removed.
+const exportPrefix = ".osbuild-star-export."
+
 func copyTree(from, to string) error { return copyTreeContext(context.Background(), from, to) }
 
 // copyTreeContext copies with cp, which knows about holes, links, attributes and
@@ -82,15 +85,17 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 	if err != nil {
 		return false, err
 	}
+	dir := filepath.Dir(dest)
+	scratch.Sweep(dir, exportPrefix) // also where nothing is to be done
 	if sameFile(o, f, dest) {
 		return false, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+	way, err := scratch.New(dir, exportPrefix)
+	if err != nil {
 		return false, fmt.Errorf("exporting: %w", err)
 	}
-	tmp := filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d.new", filepath.Base(dest), os.Getpid()))
-	os.Remove(tmp)
-	defer os.Remove(tmp)
+	defer way.Close()
+	tmp := filepath.Join(way.Path, filepath.Base(dest))
 	linked, err := exportTo(ctx, o, f, tmp)
 	if err != nil {
 		if ctx.Err() != nil {
