@@ -20,7 +20,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +34,6 @@ import (
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
-	"golang.org/x/sys/unix"
 )
 
 // Config says what an engine works with.
@@ -433,6 +431,8 @@ func (e *Engine) hint(err error, output string) string {
 	var le *buildroot.LimitError
 	var lib *libdir.Error
 	switch {
+	case saysFull(err, output):
+		return e.spaceHint(err, output)
 	case errors.As(err, &lib):
 		return lib.Hint
 	case errors.As(err, &we) && we.Hint != "":
@@ -444,14 +444,5 @@ func (e *Engine) hint(err error, output string) string {
 	case errors.As(err, &le):
 		return "give it more time with --stage-timeout, or look at what it waits for"
 	}
-	text := strings.ToLower(output)
-	if err != nil {
-		text += strings.ToLower(err.Error())
-	}
-	var st unix.Statfs_t
-	if strings.Contains(text, "no space left on device") && unix.Statfs(e.cfg.Store.Dir, &st) == nil {
-		return fmt.Sprintf("the store %s has %s free: free some, or use another place: --store DIR",
-			e.cfg.Store.Dir, monitor.Bytes(int64(st.Bavail)*st.Bsize))
-	}
-	return ""
+	return e.spaceHint(err, output)
 }

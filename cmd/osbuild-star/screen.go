@@ -246,8 +246,11 @@ func hintOf(err error) string {
 		nomatch *rulefile.NoMatchError
 		plan    *manifest.Error
 		hinted  interface{ Hint() string }
+		space   *engine.SpaceError
 	)
 	switch {
+	case errors.As(err, &space):
+		return space.Hint()
 	case errors.As(err, &host):
 		return host.Hint
 	case errors.As(err, &stage):

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/builtins"
@@ -256,6 +257,9 @@ func (s *session) openStore() (*store.Store, error) {
 		return nil, err
 	}
 	s.st, err = store.Open(dir)
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &engine.HostError{Err: err, Hint: "use a store that you may write to: --store DIR"}
 	}
