@@ -54,11 +54,13 @@ image-test: build
 
 # Builds //images:debian12 for other architectures and boots each to its login prompt,
 # all of it emulated; and what else takes minutes: a tree of s390x beside the one that
-# mmdebstrap makes, and rules taken out of the program to see their tests fail.
+# mmdebstrap makes, rules taken out of the program to see their tests fail, and builds
+# that are killed 200 times and run out of disk 50 times.
 test-slow: deps build
 	bin/osbuild-star test -D security=false //slow/... //images:debian12
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -p 1 -count=1 -v -run Foreign ./stages/deb ./buildroot
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -count=1 ./internal/mutant
+	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -count=1 -v -run '^TestCrash$$' ./cmd/osbuild-star
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
