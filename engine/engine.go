@@ -363,7 +363,7 @@ func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *s
 		if tree != nil {
 			name = "buildroot"
 		}
-		span := parent.Start(monitor.Event{Category: monitor.CatPhase, Name: "start " + name + " (" + runner + ")"})
+		span := parent.Start(monitor.Event{Category: monitor.CatRoot, Name: "start " + name + " (" + runner + ")"})
 		br, err := e.openRoot(ctx, r, pl, runner, vardir, tree)
 		e.mu.Lock()
 		r.br, r.err = br, err

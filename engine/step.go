@@ -52,6 +52,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if from := pl.adopted(st); from != nil {
 		span := b.stageSpan(pl, st.from)
 		obj, err := b.e.cfg.Store.Adopt(info, trees[from], b.e.run.Path)
+		span.Tell(told(pl, st, st.from, StageResult{}))
 		span.End(err)
 		b.record(StageResult{Pipeline: pl.p.Name, Type: last.Type, ID: info.ID, Success: err == nil})
 		return obj, err
@@ -74,8 +75,18 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if pl.build != nil {
 		buildTree = trees[pl.build]
 	}
+	var stage *monitor.Span // the last one has the commit in it
+	var facts monitor.Stage
+	defer func() {
+		stage.Tell(facts)
+		stage.End(err)
+	}()
 	for i := st.from; i < st.to; i++ {
-		res, err := b.stage(ctx, pl, i, buildTree, trees, w.at, w.tree)
+		stage.Tell(facts)
+		stage.End(nil)
+		var res StageResult
+		res, stage, err = b.stage(ctx, pl, i, buildTree, trees, w.at, w.tree)
+		facts = told(pl, st, i, res)
 		if res.Type != "" {
 			b.record(res)
 		}
@@ -86,7 +97,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 			info.Meta[res.ID] = res.Metadata
 		}
 	}
-	span := b.span.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit " + last.Type})
+	span := stage.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit"})
 	defer func() { span.End(err) }()
 	var obj *store.Object
 	if same, serr := w.isUnchanged(base, began, pl.p.SourceEpoch); serr != nil {
@@ -97,7 +108,9 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 			w.keep()
 		}
 	} else {
-		obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch)
+		if obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch); err == nil {
+			facts.Layer = obj.Size
+		}
 	}
 	if err == nil {
 		b.e.committed()
@@ -180,8 +193,15 @@ func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
 	})
 }
 
-// stage runs one stage on the mounted tree.
-func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, err error) {
+// told is what the stream tells of a stage at its end.
+func told(pl *plan, st step, i int, r StageResult) monitor.Stage {
+	o := pl.p.Stages[i].Origin
+	return monitor.Stage{Key: st.key, CPU: r.CPU, MaxRSS: r.MaxRSS, File: o.File, Line: o.Line}
+}
+
+// stage runs one stage on the mounted tree. Its span is for the caller to end; it
+// is nil when it was never begun.
+func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, span *monitor.Span, err error) {
 	s := pl.p.Stages[i]
 	prog := pl.progs[i]
 	id := pl.ids.Stage(pl.p, i)
@@ -199,16 +219,15 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {
 		err = fail(err)
-		return res, err
+		return res, span, err
 	}
 	if prog.startsTree() {
 		if err = b.e.runPrograms(pl, tree); err != nil {
 			err = fail(err)
-			return res, err
+			return res, span, err
 		}
 	}
-	span := b.stageSpan(pl, i)
-	defer func() { span.End(err) }()
+	span = b.stageSpan(pl, i)
 	prepare := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "prepare"})
 	env := &environment{ctx: ctx, span: span, b: b, pl: pl, i: i, stage: s, trees: trees, tree: tree, dir: filepath.Join(at, fmt.Sprintf("stage-%d", i))}
 	args, mounts, err := env.open()
@@ -221,7 +240,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	}()
 	if err != nil {
 		err = fail(err)
-		return res, err
+		return res, span, err
 	}
 	args.Meta = stages.MetaArg{ID: id, SourceEpoch: pl.p.SourceEpoch}
 	raw, err := json.Marshal(args)
@@ -231,7 +250,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	}
 	if err != nil {
 		err = fail(err)
-		return res, err
+		return res, span, err
 	}
 	out := newTail(maxTail)
 	running := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "run"})
@@ -248,10 +267,10 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		res.Success = err == nil && r.Status == 0 && r.Err == nil
 	}
 	if res.Success {
-		return res, nil
+		return res, span, nil
 	}
 	if ctx.Err() != nil {
-		return res, context.Cause(ctx)
+		return res, span, context.Cause(ctx)
 	}
 	se := &StageError{
 		Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name), Output: out.String(), Err: err,
@@ -272,7 +291,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		se.Hint = "a program that waits for an answer can ask for ever"
 	}
 	err = se
-	return res, se
+	return res, span, se
 }
 
 // tail keeps the end of a stage's output.

@@ -114,13 +114,18 @@ func (p *Plain) ended(o *openSpan, e Event) {
 			where = o.ev.Target + " " + where
 		}
 		p.line("%s %s %s %s", p.dim(took), mark, p.dim(where), short(o.ev.Name))
-	case CatResolve, CatTest, CatExport:
+	case CatExport:
+		if e.Err == "" && e.Duration < brief && !p.Verbose {
+			return
+		}
+		p.line("%s %s %s", p.dim(took), mark, o.ev.Name)
+	case CatResolve, CatTest:
 		p.line("%s %s %s", p.dim(took), mark, o.ev.Name)
 	case CatSource:
 		if o.total > 0 && o.unit == "bytes" && o.ev.Name != "" && e.Duration > 500*time.Millisecond {
 			p.line("%s %s %s (%s)", p.dim(took), mark, o.ev.Name, Bytes(o.total))
 		}
-	case CatPhase:
+	case CatPhase, CatRoot:
 		if p.Verbose {
 			p.line("%s %s   %s", p.dim(took), mark, o.ev.Name)
 		}

@@ -54,6 +54,7 @@ type app struct {
 	jobs    int
 	defines []string
 	profile string
+	report  string
 	events  string
 	vardir  string
 	sandbox string

@@ -37,7 +37,8 @@ type session struct {
 
 	monitor *monitor.Stream
 	span    *monitor.Span
-	trace   *monitor.Trace
+	past    *monitor.Timeline
+	sampler *monitor.Sampler
 	events  *os.File
 	eng     *engine.Engine
 	st      *store.Store
@@ -103,10 +104,11 @@ func (a *app) close() {
 		}
 	}
 	a.screen.endProgress()
+	s.sampler.Close()
 	s.span.End(nil)
-	if s.trace != nil {
-		if err := s.trace.WriteFile(a.profile); err != nil {
-			a.screen.warn("%v", err)
+	if s.past != nil && a.profile != "" {
+		if err := monitor.WriteWhole(a.profile, s.past.Past().Trace); err != nil {
+			a.screen.warn("writing the trace: %v", err)
 		}
 	}
 	if s.events != nil {
@@ -131,9 +133,9 @@ func (s *session) watch(name string) error {
 		return nil
 	}
 	readers := []monitor.Reader{s.a.screen.progress()}
-	if s.a.profile != "" {
-		s.trace = &monitor.Trace{}
-		readers = append(readers, s.trace)
+	if s.a.profile != "" || s.a.report != "" {
+		s.past = &monitor.Timeline{}
+		readers = append(readers, s.past)
 	}
 	if s.a.events != "" {
 		f, err := os.Create(s.a.events)
@@ -145,6 +147,13 @@ func (s *session) watch(name string) error {
 	}
 	s.monitor = monitor.New(readers...)
 	s.span = s.monitor.Start(nil, monitor.Event{Category: monitor.CatBuild, Name: name})
+	if s.past != nil {
+		dir, err := s.a.storeDir()
+		if err != nil {
+			return err
+		}
+		s.sampler = monitor.Watch(s.monitor, dir)
+	}
 	return nil
 }
 
@@ -437,6 +446,13 @@ func (s *session) export(b built) ([]exported, error) {
 			return nil, err
 		}
 	}
+	span := s.span.Start(monitor.Event{Category: monitor.CatExport, Name: "export " + b.Label.String(), Target: b.Label.String()})
+	out, err := s.exportFiles(b, files)
+	span.End(err)
+	return out, err
+}
+
+func (s *session) exportFiles(b built, files []string) ([]exported, error) {
 	var out []exported
 	for _, f := range files {
 		dest := filepath.Join(s.outDir(b.Label), filepath.FromSlash(f))
