@@ -5,6 +5,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,15 +157,15 @@ type Tree struct {
 	Object   *store.Object
 }
 
-// Reads lists the tree of a pipeline and those that its stages read, and what those
-// read, the nearest first: of a disk, its image and what is on it. Build roots are not
-// among them, nor what the store has not.
-func (e *Engine) Reads(m *manifest.Manifest, pipeline string) ([]Tree, error) {
+// Reads shows visit the tree of a pipeline and those that its stages read, and what
+// those read, the nearest first: of a disk, its image and what is on it. What a tree
+// read is not looked at where visit wants no more. Build roots are not among them, nor
+// what the store has not.
+func (e *Engine) Reads(m *manifest.Manifest, pipeline string, visit func(Tree) (further bool, err error)) error {
 	all, err := e.plans(m)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var out []Tree
 	todo := []*plan{all[pipeline]}
 	seen := map[*plan]bool{}
 	for len(todo) > 0 {
@@ -175,15 +176,19 @@ func (e *Engine) Reads(m *manifest.Manifest, pipeline string) ([]Tree, error) {
 		}
 		seen[pl] = true
 		if o, ok := e.cfg.Store.Lookup(pl.key); ok {
-			out = append(out, Tree{pl.p.Name, o})
+			if further, err := visit(Tree{pl.p.Name, o}); err != nil {
+				return err
+			} else if !further {
+				continue
+			}
 		}
 		for _, in := range pl.inputs {
-			for _, qs := range in {
-				todo = append(todo, qs...)
+			for _, name := range slices.Sorted(maps.Keys(in)) {
+				todo = append(todo, in[name]...)
 			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // View shows f the tree of an object, read-only. The directory is open and has no

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/monitor"
+	rulefile "github.com/osbuild-star/osbuild-star/starlark"
 	"github.com/spf13/pflag"
 )
 
@@ -17,12 +18,14 @@ them, and puts their files into out/PACKAGE/NAME/ of the workspace. Only what
 changed is run again: every stage is a checkpoint.`,
 	example: `osbuild-star build //images:debian12
 osbuild-star build //images/... -//images:experimental
-osbuild-star build -D hostname=web1 --profile=trace.json //images:web`,
+osbuild-star build -D hostname=web1 --profile=trace.json //images:web
+osbuild-star build --report=report.html //images:web`,
 	json: true,
 	flags: func(a *app, fs *pflag.FlagSet) {
 		a.ruleFlags(fs)
 		a.workFlags(fs)
 		fs.StringVarP(&a.cfg.output, "out", "o", "", "`directory` to put files into (default: out/ of the workspace)")
+		fs.StringVar(&a.report, "report", "", "write a page about the build and its images to this `file`; a browser opens it")
 	},
 	run: runBuild,
 }
@@ -35,6 +38,7 @@ type buildReport struct {
 	Cached  int           `json:"stages_cached"`
 	Images  []builtReport `json:"images"`
 	Stages  []stageReport `json:"stages"`
+	Report  string        `json:"report,omitempty"` // file of --report
 }
 
 type builtReport struct {
@@ -67,24 +71,21 @@ func runBuild(a *app, args []string) error {
 			verb: "build", hint: "build an image that is built in it, or use it as --build-env",
 		}
 	}
-	plan, err := s.planToBuild(targets, nothingMore)
-	if err != nil {
+	if err := checkPlace(a.report); err != nil {
 		return err
 	}
-	images, res, err := s.build(plan)
-	if err != nil {
-		return err
-	}
-	report := buildReport{Success: true, Ran: len(res.Stages), Cached: res.Cached, Images: []builtReport{}, Stages: []stageReport{}}
-	for _, st := range res.Stages {
-		report.Stages = append(report.Stages, stageReport{st.Pipeline, st.Type, st.ID, st.Wall.Seconds()})
-	}
-	for _, im := range images {
-		files, err := s.export(im)
-		if err != nil {
-			return err
+	r := &reporting{s: s, args: args, start: start}
+	report, images, err := s.buildTargets(targets, r)
+	if a.report != "" {
+		if werr := r.write(err); werr != nil && err != nil {
+			a.screen.warn("%v", werr)
+		} else if err == nil {
+			err = werr
 		}
-		report.Images = append(report.Images, builtReport{im.Label.String(), im.Pipeline, im.Tree.ID, files})
+		report.Report = a.report
+	}
+	if err != nil {
+		return err
 	}
 	report.Seconds = time.Since(start).Seconds()
 	a.screen.endProgress()
@@ -108,10 +109,40 @@ func runBuild(a *app, args []string) error {
 	}
 	a.screen.note("%s %s in %s (%s)%s", a.screen.paint("1;32", "built"), plural(len(report.Images), "image"),
 		seconds(time.Since(start)), how, sizeNote(size))
+	if a.report != "" {
+		a.screen.note("report: %s", relative(a.report))
+	}
 	if len(images) == 1 && report.Ran > 0 && isDisk(paths(report.Images[0].Files)) {
 		a.screen.note("to start it: osbuild-star boot %s", images[0].Label)
 	}
 	return nil
+}
+
+// buildTargets builds and exports what targets name. r learns what there is to tell,
+// also of a build that fails.
+func (s *session) buildTargets(targets []rulefile.Target, r *reporting) (report buildReport, images []built, err error) {
+	if r.plan, err = s.planToBuild(targets, nothingMore); err != nil {
+		return report, nil, err
+	}
+	images, res, err := s.build(r.plan)
+	if err != nil {
+		return report, nil, err
+	}
+	report = buildReport{Success: true, Ran: len(res.Stages), Cached: res.Cached, Images: []builtReport{}, Stages: []stageReport{}}
+	for _, st := range res.Stages {
+		report.Stages = append(report.Stages, stageReport{st.Pipeline, st.Type, st.ID, st.Wall.Seconds()})
+	}
+	for _, im := range images {
+		files, err := s.export(im)
+		if err != nil {
+			return report, nil, err
+		}
+		report.Images = append(report.Images, builtReport{im.Label.String(), im.Pipeline, im.Tree.ID, files})
+		if err := r.built(im, files); err != nil {
+			return report, nil, err
+		}
+	}
+	return report, images, nil
 }
 
 func sizeNote(n int64) string {

@@ -132,6 +132,9 @@ func (s *session) watch(name string) error {
 	if s.monitor != nil {
 		return nil
 	}
+	if err := checkPlace(s.a.profile); err != nil {
+		return err
+	}
 	readers := []monitor.Reader{s.a.screen.progress()}
 	if s.a.profile != "" || s.a.report != "" {
 		s.past = &monitor.Timeline{}

@@ -34,6 +34,9 @@ type Content struct {
 // would.
 const contentVersion = 1
 
+// Current tells whether this is what [ReadContent] would make now.
+func (c *Content) Current() bool { return c.Version == contentVersion }
+
 // Node is a part of a whole, and its own parts: the largest first, small ones as one.
 type Node struct {
 	Name string  `json:"n"`

@@ -3,6 +3,7 @@ package report
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -224,6 +225,7 @@ func (d *data) addStages(in Input) {
 		}
 	}
 	before := map[string]*Made{}
+	maps.Copy(before, in.Before)
 	for i := range in.Images {
 		if b := in.Images[i].Before; b != nil {
 			before[in.Images[i].Label] = b

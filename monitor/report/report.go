@@ -28,7 +28,8 @@ type Input struct {
 	Past    monitor.Past
 	Stages  []Stage
 	Images  []Image
-	Failure *Failure // nil: the build succeeded
+	Before  map[string]*Made // by target: the last builds, where there are no images
+	Failure *Failure         // nil: the build succeeded
 	Machine Machine
 }
 
