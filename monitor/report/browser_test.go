@@ -75,6 +75,12 @@ func newBrowser(t *testing.T) *browser {
 	}}}, &session)
 	b.base += "/session/" + session.ID
 	t.Cleanup(func() { b.call("DELETE", "", nil, nil) }) // the browser ends with it
+	// It begins with a page of its own, whose traffic is none of a report's.
+	b.open("about:blank")
+	var drop []logEntry
+	for _, kind := range []string{"browser", "performance"} {
+		b.call("POST", "/se/log", map[string]any{"type": kind}, &drop)
+	}
 	return b
 }
 
@@ -165,11 +171,13 @@ func (b *browser) click(css string) {
 	b.call("POST", "/element/"+id+"/click", nil, nil)
 }
 
-// choose picks an option of a select.
+// choose picks an option of a select, by keys.
 func (b *browser) choose(css, value string) {
 	b.t.Helper()
-	b.click(css)
-	b.call("POST", "/element/"+b.find(fmt.Sprintf("%s option[value=%q]", css, value))+"/click", nil, nil)
+	var index int
+	b.script(fmt.Sprintf("return [...document.querySelector(%q).options].findIndex((o) => o.value === %q)", css, value), &index)
+	b.call("POST", "/element/"+b.find(css)+"/value", map[string]any{"text": keyHome + strings.Repeat(keyDown, index)}, nil)
+	b.is(fmt.Sprintf("document.querySelector(%q).value", css), value)
 }
 
 func (b *browser) write(css, text string) {

@@ -104,7 +104,7 @@
     box.append(el("p", { class: "notice bad" }, plain(f.message)));
     if (f.hint) box.append(el("p", {}, "Hint: " + plain(f.hint)));
     if (f.stage) {
-      const facts = [["Stage", short(f.stage)], ["Pipeline", f.pipeline], ["Target", f.target], ["Rule", f.rule], ["ID", f.id.slice(0, 16)]];
+      const facts = [["Stage", short(f.stage)], ["Pipeline", f.pipeline], ["Target", f.target], ["Rule", f.rule], ["ID", (f.id || "").slice(0, 16)]];
       box.append(el("dl", { class: "facts" }, facts.filter((x) => x[1]).flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, plain(v))])));
     }
     if (f.output.length) box.append(el("h3", {}, "The end of its output"), el("pre", { tabindex: "0" }, f.output.map(plain).join("\n")));
