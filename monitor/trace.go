@@ -111,7 +111,11 @@ func spanArgs(r Record) map[string]any {
 	args := map[string]any{}
 	add(args, "id", r.ID)
 	add(args, "target", r.Target)
-	add(args, "pipeline", r.Text)
+	if r.Category == CatSource {
+		add(args, "from", r.Text)
+	} else {
+		add(args, "pipeline", r.Text)
+	}
 	add(args, "error", r.Err)
 	if r.Bytes > 0 {
 		args["bytes"] = r.Bytes

@@ -134,12 +134,18 @@ func TestTrace(t *testing.T) {
 		}
 		return all
 	}
+	fetched := func(args map[string]any) map[string]any {
+		all := ran(args)
+		delete(all, "pipeline")
+		all["from"] = "os"
+		return all
+	}
 	const why = "the store had no layer of this key"
 	want := []line{
 		{"build", CatBuild, "X", 0, 70000, "build", ran(nil)},
-		{"fetch sources", CatSource, "X", 2000, 4000, "downloads", ran(nil)},
-		{"x.deb", CatSource, "X", 3000, 2000, "downloads", ran(map[string]any{"bytes": 5.0})},
-		{"y.deb", CatSource, "X", 4000, 2000, "download 2", ran(nil)},
+		{"fetch sources", CatSource, "X", 2000, 4000, "downloads", fetched(nil)},
+		{"x.deb", CatSource, "X", 3000, 2000, "downloads", fetched(map[string]any{"bytes": 5.0})},
+		{"y.deb", CatSource, "X", 4000, 2000, "download 2", fetched(nil)},
 		{"a", CatStage, "X", 10000, 30000, "slot 1", ran(map[string]any{
 			"error": "broken", "cached": false, "why": why, "key": "k", "cpu_seconds": 1.0, "max_rss_bytes": 7.0, "layer_bytes": 8.0, "rule": "BUILD.star:3",
 		})},

@@ -227,7 +227,7 @@ func (r *run) giveUp(err error) {
 // item makes one file present.
 func (r *run) item(ctx context.Context, it *Item) (res Result) {
 	res.Checksum = it.Checksum
-	span := r.f.Span.Start(monitor.Event{Category: monitor.CatSource, Name: it.name(), ID: it.Checksum, Total: it.Size, Unit: "bytes"})
+	span := r.f.Span.Start(monitor.Event{Category: monitor.CatSource, Name: it.name(), ID: it.Checksum, Text: it.place(), Total: it.Size, Unit: "bytes"})
 	p, err := openPart(ctx, r.f.Dir, it, r.progress.add)
 	if errors.Is(err, errPresent) {
 		r.progress.add(it.Size)
@@ -242,6 +242,8 @@ func (r *run) item(ctx context.Context, it *Item) (res Result) {
 		res.From, err = r.fill(ctx, it, p, span)
 		if err != nil {
 			p.close()
+		} else {
+			span.Emit(monitor.Event{Kind: monitor.Progress, Done: p.n, Unit: "bytes"})
 		}
 	}
 	if err != nil {
@@ -251,6 +253,17 @@ func (r *run) item(ctx context.Context, it *Item) (res Result) {
 	}
 	span.End(err)
 	return res
+}
+
+// place says where the item is when it is not downloaded.
+func (it *Item) place() string {
+	switch {
+	case it.Inline != nil:
+		return "the manifest"
+	case it.Path != "":
+		return "the workspace"
+	}
+	return ""
 }
 
 // name is what a person is told about the item.

@@ -78,10 +78,9 @@ func (r *reporting) built(im built, files []exported) error {
 		seen = true
 		return c == nil, err
 	})
-	if err != nil {
-		return fmt.Errorf("reading what is in %s: %w", label, err)
-	}
-	if len(image.Trees) == 0 && seen {
+	if err != nil { // the image is there all the same
+		image.Note = fmt.Sprintf("What is in it could not be read: %v", err)
+	} else if len(image.Trees) == 0 && seen {
 		image.Note = "No tree of an operating system was found among those that it is made from, so there are no sizes and no packages."
 	}
 	if rec.Before != nil {

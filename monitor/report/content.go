@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -120,9 +119,7 @@ func ReadContent(dir *os.File) (*Content, error) {
 	}
 	least := c.Size / smallest
 	c.Folders = folders(w.files, least)
-	if err := c.readPackages(dir, w.files, least); err != nil {
-		return nil, err
-	}
+	c.readPackages(dir, w.files, least)
 	c.OS = osName(dir)
 	return c, nil
 }
@@ -154,6 +151,8 @@ func (w *walker) walk(at int, name, prefix string, depth int) error {
 	if err != nil {
 		return err
 	}
+	// Which of two hard links counts is not for the file system to say.
+	slices.SortFunc(ents, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, e := range ents {
 		name := path.Join(prefix, e.Name())
 		switch {
@@ -239,17 +238,15 @@ func largest(kids []*Node, least int64) []*Node {
 
 const dpkgStatus = "var/lib/dpkg/status"
 
-// readPackages reads the database of packages, and what each has in the tree.
-func (c *Content) readPackages(dir *os.File, files []file, least int64) error {
+// readPackages reads the database of packages, and what each has in the tree. What
+// cannot be read is no database: a stage may have put anything there.
+func (c *Content) readPackages(dir *os.File, files []file, least int64) {
 	b, err := read(dir, dpkgStatus)
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("reading the packages of a tree: %w", err)
-		}
 		if exists(dir, "var/lib/rpm") || exists(dir, "usr/lib/sysimage/rpm") {
 			c.Database = "rpm"
 		}
-		return nil
+		return
 	}
 	c.Database = "dpkg"
 	c.Packages = parseStatus(b)
@@ -304,7 +301,6 @@ func (c *Content) readPackages(dir *os.File, files []file, least int64) error {
 	}
 	all.Kids = largest(all.Kids, 0)
 	c.Sections = all
-	return nil
 }
 
 // parts is a package and its largest files.

@@ -12,7 +12,8 @@ type Link struct {
 	Span  int     `json:"span"` // index in Spans, -1: a gap
 	Begin float64 `json:"begin"`
 	End   float64 `json:"end"`
-	Why   string  `json:"why"` // what it waited for before
+	Why   string  `json:"why"`          // what it waited for before
+	Of    int     `json:"of,omitempty"` // of a download: how many began with it
 }
 
 // needs says what the span of a stage waits for: other stages, by node, and sources.
@@ -58,10 +59,11 @@ func critical(spans []monitor.Record, of needs) []Link {
 	for at := last; at >= 0 && !seen[at]; {
 		seen[at] = true
 		r := &spans[at]
-		out = append(out, Link{Span: at, Begin: seconds(r.Begin), End: seconds(r.End)})
+		begin, many := together(spans, at)
+		out = append(out, Link{Span: at, Begin: seconds(begin), End: seconds(r.End), Of: many})
 		prev, reason := -1, ""
 		take := func(i int, what string) {
-			if !seen[i] && spans[i].End <= r.Begin+time.Millisecond && (prev < 0 || spans[i].End > spans[prev].End) {
+			if !seen[i] && spans[i].End <= begin+time.Millisecond && (prev < 0 || spans[i].End > spans[prev].End) {
 				prev, reason = i, what
 			}
 		}
@@ -84,7 +86,7 @@ func critical(spans []monitor.Record, of needs) []Link {
 				take(i, "came after it")
 			}
 		}
-		if prev < 0 && r.Begin > gapShown {
+		if prev < 0 && begin > gapShown {
 			// Nothing that it is known to need ran: whatever ended last before it.
 			for _, i := range steps {
 				take(i, "came after it")
@@ -92,11 +94,11 @@ func critical(spans []monitor.Record, of needs) []Link {
 		}
 		if prev >= 0 {
 			out[len(out)-1].Why = reason
-			if gap := r.Begin - spans[prev].End; gap > gapShown {
-				out = append(out, Link{Span: -1, Begin: seconds(spans[prev].End), End: seconds(r.Begin)})
+			if gap := begin - spans[prev].End; gap > gapShown {
+				out = append(out, Link{Span: -1, Begin: seconds(spans[prev].End), End: seconds(begin)})
 			}
-		} else if r.Begin > gapShown {
-			out = append(out, Link{Span: -1, End: seconds(r.Begin)})
+		} else if begin > gapShown {
+			out = append(out, Link{Span: -1, End: seconds(begin)})
 		}
 		at = prev
 	}
@@ -104,6 +106,23 @@ func critical(spans []monitor.Record, of needs) []Link {
 		out[i], out[j] = out[j], out[i]
 	}
 	return out
+}
+
+// together tells when a span began, and of a download, when the first of those began
+// that it was fetched with: they share a few connections, and which had to wait for
+// which says nothing.
+func together(spans []monitor.Record, at int) (begin time.Duration, many int) {
+	r := &spans[at]
+	if r.Category != monitor.CatSource || r.Parent == 0 {
+		return r.Begin, 0
+	}
+	begin = r.Begin
+	for i := range spans {
+		if s := &spans[i]; s.Category == monitor.CatSource && s.Parent == r.Parent && waitedFor(spans, i) {
+			begin, many = min(begin, s.Begin), many+1
+		}
+	}
+	return begin, many
 }
 
 // waitedFor tells whether a span is something that others wait for as a whole: not a

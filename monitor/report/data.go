@@ -84,6 +84,7 @@ const (
 	stopped = "stopped"
 	blocked = "blocked" // waits for what failed
 	pending = "not run"
+	shared  = "shared" // the very layer of a stage above, which another pipeline begins with too
 )
 
 type stage struct {
@@ -194,9 +195,10 @@ func (d *data) addSpans(p monitor.Past) {
 		if r.Category == monitor.CatPhase {
 			s.ID, s.Target, s.Pipeline = "", "", ""
 		}
-		if r.Category == monitor.CatSource && r.ID != "" && !r.Cached {
-			d.Counts.Downloads++
-			if s.Bytes = max(r.Bytes, r.Total); r.Err == "" && !r.Open {
+		if r.Category == monitor.CatSource {
+			s.Bytes, s.Pipeline = max(r.Bytes, r.Total), ""
+			if r.ID != "" && r.Text == "" && !r.Cached && r.Err == "" && !r.Open {
+				d.Counts.Downloads++
 				d.Counts.Bytes += s.Bytes
 			}
 		}
@@ -240,7 +242,9 @@ func (d *data) addStages(in Input) {
 		out := stage{
 			Pipeline: s.Pipeline, Type: s.Type, ID: s.ID, Key: s.Key, Target: s.Target, Rule: rule(s.File, s.Line), Layer: s.Layer, State: pending,
 		}
-		switch {
+		switch _, before := state[s.Node()]; {
+		case before:
+			out.State, r = shared, nil
 		case r != nil && r.Err != "" && in.Failure != nil && in.Failure.ID == s.ID:
 			out.State = failed
 		case r != nil && (r.Open || r.Err != ""):
@@ -261,10 +265,12 @@ func (d *data) addStages(in Input) {
 				out.State = unasked // nobody needed it
 			}
 		}
-		if in.Failure != nil && in.Failure.Node == s.Node() {
-			out.State = failed
+		if out.State != shared {
+			if in.Failure != nil && in.Failure.Node == s.Node() {
+				out.State = failed
+			}
+			state[s.Node()] = out.State
 		}
-		state[s.Node()] = out.State
 		if r != nil {
 			out.Wall = seconds(r.End - r.Begin)
 			out.Why = why(s.MadeStage, before[s.Target])

@@ -13,7 +13,7 @@
       else if (v === true) e.setAttribute(k, "");
       else if (v !== false && v != null) e.setAttribute(k, v);
     }
-    e.append(...kids.flat().filter((k) => k != null && k !== ""));
+    e.append(...kids.flat(2).filter((k) => k != null && k !== ""));
     return e;
   }
   // plain shows what could turn text around or hide in it.
@@ -123,11 +123,14 @@
     if (!D.spans.length) { clear($("timeline")).append(el("h2", { id: "timeline-h" }, "Timeline"), el("p", { class: "muted" }, "Nothing ran.")); return; }
     inner.append(el("div", { class: "tl-axis", id: "tl-axis", "aria-hidden": "true" }));
     $("tl-labels").append(el("div", { style: "height:22px" }));
+    const heights = [];
     const rows = D.rows.map((name, i) => {
       const own = D.spans.filter((s) => s.row === i && s.cat !== "phase");
-      const levels = 1 + Math.max(0, ...own.map((s) => s.depth));
-      const row = el("div", { class: "tl-row", style: `height:${levels * H + 3}px` });
-      $("tl-labels").append(el("div", { style: `height:${levels * H + 3}px;line-height:${H + 3}px` }, name));
+      const levels = 1 + Math.max(0, ...own.map((s) => s.depth)), low = name.startsWith("download");
+      heights[i] = low ? 9 : H;
+      const height = `height:${levels * heights[i] + 3}px`;
+      const row = el("div", { class: "tl-row" + (low ? " low" : ""), style: height });
+      $("tl-labels").append(el("div", { style: `${height};line-height:${Math.max(heights[i], 12) + 3}px` }, name === "downloads" || !low ? name : ""));
       inner.append(row);
       return row;
     });
@@ -141,7 +144,7 @@
       const b = el("button", {
         type: "button", tabindex: "-1", "data-span": i,
         class: "tlb" + (s.critical ? " critical" : "") + (bad ? " bad" : s.cat === "wait" ? " wait" : ""),
-        style: `left:${left}%;width:${width}%;top:${s.depth * H + 3}px;height:20px` + (bad || s.cat === "wait" ? "" : `;background:${s.cat === "stage" ? colorOf(s.name) : categoryColor[s.cat] || "var(--cx)"}`),
+        style: `left:${left}%;width:${width}%;top:${s.depth * heights[s.row] + 3}px;height:${heights[s.row] - 4}px` + (bad || s.cat === "wait" ? "" : `;background:${s.cat === "stage" ? colorOf(s.name) : categoryColor[s.cat] || "var(--cx)"}`),
         "aria-label": `${short(s.name)}${s.pipeline ? ", pipeline " + plain(s.pipeline) : ""}, ${time(s.end - s.begin)}${s.critical ? ", on the critical path" : ""}${bad ? ", failed" : ""}`,
         onmouseenter: () => select(i), onfocus: () => select(i), onclick: () => select(i),
       }, short(s.name));
@@ -173,9 +176,8 @@
 
     const first = D.spans.findIndex((s) => s.critical);
     const start = first >= 0 ? first : bars.findIndex((b) => b);
-    if (start >= 0) { bars[start].tabIndex = 0; }
-    $("detail").textContent = "Nothing is chosen.";
-    $("detail").className = "detail muted";
+    const longest = D.critical.filter((l) => l.span >= 0 && bars[l.span]).sort((a, b) => b.end - b.begin - (a.end - a.begin))[0];
+    if (start >= 0) select(longest ? longest.span : start);
     $("zoom-in").onclick = () => setZoom(zoom * 1.6);
     $("zoom-out").onclick = () => setZoom(zoom / 1.6);
     $("zoom-fit").onclick = () => setZoom(1);
@@ -288,7 +290,8 @@
       { name: "What", class: "break", value: (l) => (what(l) ? short(what(l).name) : ""), cell: (l) => {
         const s = what(l);
         if (!s) return el("span", { class: "muted" }, "between steps");
-        return bars[l.span] ? el("button", { type: "button", onclick: () => { bars[l.span].focus(); bars[l.span].scrollIntoView({ block: "center", inline: "center" }); } }, short(s.name)) : short(s.name);
+        const many = l.of > 1 ? el("span", { class: "muted" }, ` the last of ${l.of} that were fetched at once`) : null;
+        return bars[l.span] ? [el("button", { type: "button", onclick: () => { bars[l.span].focus(); bars[l.span].scrollIntoView({ block: "center", inline: "center" }); } }, short(s.name)), many] : short(s.name);
       } },
       { name: "Pipeline", value: (l) => (what(l) && what(l).pipeline) || "" },
       { name: "Why then", value: (l) => l.why },
@@ -297,8 +300,8 @@
     ], links, { fixed: true });
   }
 
-  const badge = { run: "", failed: "bad", stopped: "warn", blocked: "warn", store: "idle", skipped: "idle", "not run": "idle" };
-  const stateName = { run: "run", store: "from the store", skipped: "not needed", failed: "failed", stopped: "stopped", blocked: "blocked", "not run": "not run" };
+  const badge = { run: "", failed: "bad", stopped: "warn", blocked: "warn", store: "idle", skipped: "idle", "not run": "idle", shared: "idle" };
+  const stateName = { run: "run", store: "from the store", skipped: "not needed", failed: "failed", stopped: "stopped", blocked: "blocked", "not run": "not run", shared: "shared" };
   function stages() {
     const states = [...new Set(D.stages.map((s) => s.state))], pipelines = [...new Set(D.stages.map((s) => s.pipeline))];
     const option = (v, t) => el("option", { value: v }, t);
@@ -395,6 +398,17 @@
     return out;
   }
 
+  // nested shows the parts of a part, as far as there is room for them.
+  function nested(box, kids, w, h, depth) {
+    if (!depth || w < 50 || h < 40) return;
+    for (const q of squarify(kids, 2, 20, w - 6, h - 24)) {
+      if (q.w < 3 || q.h < 3) continue;
+      const e = el("span", { class: "inner", "aria-hidden": "true", style: `left:${q.x}px;top:${q.y}px;width:${q.w}px;height:${q.h}px` }, q.w > 36 && q.h > 14 ? plain(q.k.n) : "");
+      if (q.k.c) nested(e, q.k.c, q.w, q.h, depth - 1);
+      box.append(e);
+    }
+  }
+
   function treemap(focusOn) {
     if (!tree) return;
     const box = clear($("treemap")), root = byPackage ? tree.sections : tree.folders;
@@ -411,12 +425,7 @@
         onclick: () => { if (into) { path.push(r.k); treemap(true); } },
       });
       if (r.w > 34 && r.h > 18) cell.append(el("b", { "aria-hidden": "true" }, plain(r.k.n), r.w > 110 ? el("small", {}, bytes(r.k.s)) : ""));
-      if (into && r.w > 60 && r.h > 46) {
-        for (const q of squarify(r.k.c, 3, 22, r.w - 8, r.h - 27)) {
-          if (q.w < 3 || q.h < 3) continue;
-          cell.append(el("span", { class: "inner", "aria-hidden": "true", style: `left:${q.x}px;top:${q.y}px;width:${q.w}px;height:${q.h}px` }, q.w > 40 && q.h > 16 ? plain(q.k.n) : ""));
-        }
-      }
+      if (into) nested(cell, r.k.c, r.w, r.h, 3);
       box.append(cell);
       if (focusOn === r.k.n) cell.focus();
     });
@@ -464,7 +473,7 @@
     box.append(el("dl", { class: "facts" }, facts.flatMap(([k, v, c]) => [el("dt", {}, k), el("dd", {}, v + " (", c, ")")])));
     if (d.unknown) box.append(el("p", { class: "notice" }, `Packages and folders cannot be compared: ${d.unknown}.`));
     const cols = el("div", { class: "columns" });
-    const part = (name, t) => cols.append(el("div", {}, el("h4", {}, name), t ? el("div", { class: "panel scroll tall", tabindex: "0", role: "region", "aria-label": name }, t) : el("p", { class: "muted" }, "None.")));
+    const part = (name, t) => cols.append(el("div", { class: name.startsWith("Packages") ? "whole" : "" }, el("h4", {}, name), t ? el("div", { class: "panel scroll tall", tabindex: "0", role: "region", "aria-label": name }, t) : el("p", { class: "muted" }, "None.")));
     if (!d.unknown) {
       let t = null;
       if (d.packages.length) table(t = el("table"), count(d.packages.length, "package"), [
