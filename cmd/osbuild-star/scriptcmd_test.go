@@ -18,7 +18,8 @@
 //	                              programs whose name is TOKEN, have ended
 //	as-nobody STATUS PROGRAM ARG...  run it as a user without rights
 //	keep NAME FILE, kept NAME FILE   the file is the same one as before, untouched
-//	trace FILE NAME...            FILE is a trace with complete spans of those names
+//	trace FILE NAME...            FILE is a trace with complete spans, and has events of
+//	                              those names
 //	jsonl FILE KEY VALUE NAME     each line of FILE is JSON; one has that value, and
 //	                              that name
 package main
@@ -379,11 +380,19 @@ func cmdTrace(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s: %v", args[0], err)
 	}
 	seen := map[string]bool{}
-	for _, e := range trace.TraceEvents {
-		if e.Ph != "X" || e.TS == nil || e.Dur == nil || *e.TS < 0 || *e.Dur < 0 || e.PID == 0 || e.TID == 0 {
+	for i, e := range trace.TraceEvents {
+		seen[e.Name] = true
+		if e.Ph != "X" {
+			continue
+		}
+		if e.TS == nil || e.Dur == nil || *e.TS < 0 || *e.Dur <= 0 || e.PID == 0 || e.TID == 0 {
 			ts.Fatalf("%s has a span that is not complete: %+v", args[0], e)
 		}
-		seen[e.Name] = true
+		for _, o := range trace.TraceEvents[:i] {
+			if o.Ph == "X" && o.TID == e.TID && *e.TS < *o.TS+*o.Dur && *e.TS+*e.Dur > *o.TS+*o.Dur {
+				ts.Fatalf("%s has spans that cross: %+v %+v", args[0], o, e)
+			}
+		}
 	}
 	for _, name := range args[1:] {
 		if !seen[name] {
