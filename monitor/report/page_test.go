@@ -373,8 +373,8 @@ func TestPageOfNothing(t *testing.T) {
 	b.quiet(url)
 }
 
-// OSBUILD_STAR_REPORT names the report of a real build: it is opened, and a picture of
-// it goes to OSBUILD_STAR_SCREENSHOT.
+// OSBUILD_STAR_REPORT names the report of a real build: it is opened, and pictures of
+// it go to OSBUILD_STAR_SCREENSHOT, a name that ends in .png, and beside it.
 func TestRealReport(t *testing.T) {
 	report := os.Getenv("OSBUILD_STAR_REPORT")
 	if report == "" {
@@ -383,16 +383,16 @@ func TestRealReport(t *testing.T) {
 	b := newBrowser(t)
 	url := "file://" + report
 	b.open(url)
-	b.size(1280, 2000)
+	b.size(1200, 1140)
 	b.is(`document.querySelectorAll(".tlb").length > 0`, "true")
 	for _, dark := range []bool{true, false} {
 		b.dark(dark)
 		contrast(t, b)
-		if p := os.Getenv("OSBUILD_STAR_SCREENSHOT"); p != "" {
-			if dark {
-				p = strings.TrimSuffix(p, ".png") + "-dark.png"
-			}
-			if err := os.WriteFile(p, b.screenshot(), 0o644); err != nil {
+	}
+	if name, ok := strings.CutSuffix(os.Getenv("OSBUILD_STAR_SCREENSHOT"), ".png"); ok {
+		for part, place := range map[string]string{"": "main", "-image": "image"} {
+			b.script(fmt.Sprintf("document.getElementById(%q).scrollIntoView({behavior: 'instant'})", place), nil)
+			if err := os.WriteFile(name+part+".png", b.screenshot(), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
