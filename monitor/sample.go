@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sampleEvery is the time between two samples. One costs a few hundred microseconds
-// at most: a line of each process that the build has.
+// sampleEvery is the time between two samples. One costs some 0.2 ms of a processor: a
+// few files, and two for each process that the build has.
 const sampleEvery = 100 * time.Millisecond
 
 // Sampler sends counters to a stream until it is closed.
@@ -114,12 +114,16 @@ func percent(part, of int64) float64 {
 }
 
 func (m *meter) file(name string) []byte {
-	f, err := os.Open(name)
+	// An os.File of each would cost several times as much.
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
-	defer f.Close()
-	n, _ := f.Read(m.buf)
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, m.buf)
+	if err != nil {
+		return nil
+	}
 	return m.buf[:n]
 }
 
@@ -176,17 +180,27 @@ func (m *meter) processes() (ticks, resident int64) {
 			ticks += number(v)
 		}
 		resident += number(f[21]) * page
-		tasks, err := os.ReadDir(dir + "/task")
-		if err != nil {
-			continue
+		threads := []string{strconv.Itoa(todo[n])}
+		if number(f[17]) > 1 {
+			threads = names(dir + "/task")
 		}
-		for _, t := range tasks {
-			for _, c := range bytes.Fields(m.file(dir + "/task/" + t.Name() + "/children")) {
+		for _, t := range threads {
+			for _, c := range bytes.Fields(m.file(dir + "/task/" + t + "/children")) {
 				todo = append(todo, int(number(c)))
 			}
 		}
 	}
 	return ticks, resident
+}
+
+func names(dir string) []string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	out, _ := d.Readdirnames(-1) // what is gone meanwhile has no children
+	return out
 }
 
 func number(b []byte) int64 {

@@ -5,6 +5,8 @@
 //	layers/NAME/                           what one step changed, as an overlay layer
 //	objects/KEY/info.json                  a tree: the names of its layers, bottom first
 //	links/NAME.json                        files of a layer that have a name outside too
+//	builds/WORKSPACE/LABEL.json            the command's: the last builds of a target
+//	reports/KEY.json                       the command's: what is in a tree, for reports
 //	tmp/                                   builds under way; locked by their process
 //
 // A tool makes a layer below tmp, renames it into layers, and then writes the

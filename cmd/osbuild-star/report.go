@@ -127,7 +127,7 @@ func (r *reporting) write(failed error) error {
 	}
 	if r.plan != nil && s.eng != nil {
 		stages, err := s.eng.Describe(r.plan.Manifest, pipelinesOf(&builtins.Plan{Artifacts: r.plan.Artifacts}))
-		if err != nil {
+		if err != nil && failed == nil {
 			return fmt.Errorf("writing the report: %w", err)
 		}
 		for _, d := range stages {

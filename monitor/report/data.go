@@ -51,7 +51,6 @@ type counts struct {
 	Bytes     int64   `json:"bytes"`
 	Peak      int64   `json:"peak"` // memory
 	CPU       float64 `json:"cpu"`  // percent of the machine, on average
-	Waited    float64 `json:"waited"`
 }
 
 // span is a bar of the timeline.
@@ -159,7 +158,12 @@ func newData(in Input, now time.Time) data {
 	}
 	if f := in.Failure; f != nil {
 		d.Failure = &failure{f.Message, f.Hint, f.Interrupted, f.Stage, f.ID, f.Pipeline, f.Target, f.Rule, f.Output}
-		if f.Output == nil {
+		for _, r := range in.Past.Spans { // without what moves a cursor
+			if f.ID != "" && r.ID == f.ID && r.Category == monitor.CatStage && len(r.Output) > 0 {
+				d.Failure.Output = r.Output
+			}
+		}
+		if d.Failure.Output == nil {
 			d.Failure.Output = []string{}
 		}
 	}
@@ -201,9 +205,6 @@ func (d *data) addSpans(p monitor.Past) {
 				d.Counts.Downloads++
 				d.Counts.Bytes += s.Bytes
 			}
-		}
-		if r.Category == monitor.CatWait {
-			d.Counts.Waited += s.End - s.Begin
 		}
 		if st := r.Stage; st != nil {
 			s.CPU, s.RSS, s.Layer, s.Rule = st.CPU.Seconds(), st.MaxRSS, st.Layer, rule(st.File, st.Line)
