@@ -61,7 +61,9 @@ func (r *reporting) built(im built, files []exported) error {
 	if err != nil {
 		return err
 	}
-	if !same {
+	if same {
+		made.Seconds = rec.Last.Seconds // of the build that made it
+	} else {
 		rec.Last, rec.Before = &made, rec.Last
 		keep(s.recordPath(label), rec)
 	}

@@ -154,12 +154,11 @@
     const graphs = [["CPU", [[2, "var(--c0)", .75], [1, "var(--cx)", .25]], 100, "%"], ["memory", [[3, "var(--c3)", .6]], 0, "B"], ["disk", [[6, "var(--c2)", .6], [5, "var(--c7)", .5]], 0, "B/s"]];
     if (D.samples.length > 1) for (const [name, lines, top] of graphs) {
       const m = top || Math.max(1, ...D.samples.flatMap((s) => lines.map((l) => s[l[0]])));
-      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+      const svg = $("graph").content.firstElementChild.cloneNode(true), shape = svg.firstElementChild;
       svg.setAttribute("viewBox", `0 0 ${total} 1`);
-      svg.setAttribute("preserveAspectRatio", "none");
-      svg.setAttribute("aria-hidden", "true");
+      shape.remove();
       for (const [k, fill, opacity] of lines.slice().reverse()) {
-        const p = document.createElementNS("http://www.w3.org/2000/svg", "polygon");
+        const p = shape.cloneNode();
         const pts = D.samples.map((s) => `${s[0]},${1 - s[k] / m}`);
         p.setAttribute("points", `${D.samples[0][0]},1 ${pts.join(" ")} ${D.samples[D.samples.length - 1][0]},1`);
         p.setAttribute("fill", fill);

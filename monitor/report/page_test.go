@@ -131,7 +131,7 @@ func TestPage(t *testing.T) {
 	b.is(`document.querySelectorAll(".tlb").length`, "7")
 	b.is(`document.querySelectorAll(".tlb:not([aria-label])").length`, "0")
 	b.is(`document.querySelectorAll(".phase").length`, "4")
-	b.is(`document.querySelectorAll(".graph").length`, "3")
+	b.is(`document.querySelectorAll(".graph polygon").length`, "5")
 	b.is(`document.querySelector('.tlb[aria-label^="qemu"]').style.left`, "60%")
 	b.is(`document.querySelector('.tlb[aria-label^="qemu"]').style.width`, "40%")
 	b.is(`[...document.querySelectorAll(".tlb.critical")].sort((a, b) => a.dataset.span - b.dataset.span).map(e => e.textContent).join()`, "linux.deb,deb,hostname,qemu")
