@@ -305,48 +305,19 @@ func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Obje
 			return nil, err
 		}
 	}
-	if err := b.slot(ctx, pl, st); err != nil {
-		return nil, err
+	wait := b.waiting(pl, st)
+	select {
+	case b.e.slots <- struct{}{}:
+		defer func() { <-b.e.slots }()
+	case <-ctx.Done():
 	}
-	defer func() { <-b.e.slots }()
+	wait.End(nil)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	obj, err := b.execute(ctx, pl, st, base, trees)
 	b.progress(st)
 	return obj, err
-}
-
-// slot waits until a step may run.
-func (b *build) slot(ctx context.Context, pl *plan, st step) error {
-	select {
-	case b.e.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	span := b.span.Start(monitor.Event{
-		Category: monitor.CatWait, Name: pl.p.Stages[st.from].Type, ID: pl.ids.Stage(pl.p, st.from), Text: pl.p.Name, Target: b.target(pl.p.Name),
-	})
-	defer span.End(nil)
-	select {
-	case b.e.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// hits tells of the stages of the first steps of a pipeline, which the store has.
-func (b *build) hits(pl *plan, steps []step) {
-	for _, st := range steps {
-		for i := st.from; i < st.to; i++ {
-			facts := told(pl, st, i, StageResult{})
-			b.span.Emit(monitor.Event{
-				Kind: monitor.Hit, Category: monitor.CatStage, Name: pl.p.Stages[i].Type, ID: pl.ids.Stage(pl.p, i), Text: pl.p.Name,
-				Target: b.target(pl.p.Name), Cached: true, Stage: &facts,
-			})
-		}
-	}
 }
 
 // progress tells that a step is over.

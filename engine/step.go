@@ -108,11 +108,10 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 			w.keep()
 		}
 	} else {
-		if obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch); err == nil {
-			facts.Layer = obj.Size
-		}
+		obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch)
 	}
 	if err == nil {
+		facts.Layer = obj.Size // none of a stage that changed nothing
 		b.e.committed()
 	}
 	return obj, err
@@ -184,19 +183,6 @@ func (b *build) record(r StageResult) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.results[r.Pipeline] = append(b.results[r.Pipeline], r)
-}
-
-func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
-	s := pl.p.Stages[i]
-	return b.span.Start(monitor.Event{
-		Category: monitor.CatStage, Name: s.Type, ID: pl.ids.Stage(pl.p, i), Text: pl.p.Name, Target: b.target(pl.p.Name),
-	})
-}
-
-// told is what the stream tells of a stage at its end.
-func told(pl *plan, st step, i int, r StageResult) monitor.Stage {
-	o := pl.p.Stages[i].Origin
-	return monitor.Stage{Key: st.key, CPU: r.CPU, MaxRSS: r.MaxRSS, File: o.File, Line: o.Line}
 }
 
 // stage runs one stage on the mounted tree. Its span is for the caller to end; it
