@@ -140,7 +140,7 @@ func (r *reporting) write(failed error) error {
 		}
 	}
 	if failed != nil {
-		in.Failure = s.failure(failed, in.Stages)
+		in.Failure = s.failure(failed)
 		in.Before = s.before(in.Stages)
 	}
 	err := monitor.WriteWhole(s.a.report, func(w io.Writer) error { return report.Write(w, in) })
@@ -162,7 +162,7 @@ func (s *session) before(stages []report.Stage) map[string]*report.Made {
 }
 
 // failure is what the screen shows of an error, as data.
-func (s *session) failure(err error, stages []report.Stage) *report.Failure {
+func (s *session) failure(err error) *report.Failure {
 	f := &report.Failure{Message: err.Error(), Hint: hintOf(err)}
 	if errors.Is(err, errInterrupted) || s.a.ctx.Err() != nil {
 		f.Message, f.Interrupted = "The build was interrupted.", true
@@ -171,23 +171,35 @@ func (s *session) failure(err error, stages []report.Stage) *report.Failure {
 	var missing *missingError
 	if errors.As(err, &missing) {
 		for _, m := range missing.missing {
-			f.Output = append(f.Output, m.What+", "+m.Why)
+			f.Lines = append(f.Lines, m.What+", "+m.Why)
 		}
 	}
-	var st *engine.StageError
-	if !errors.As(err, &st) {
-		return f
-	}
-	f.Stage, f.ID, f.Pipeline, f.Target, f.Output = st.Type, st.ID, st.Pipeline, st.Target, lastLines(st.Output, 40)
-	if st.Origin.File != "" {
-		f.Rule = fmt.Sprintf("%s:%d", st.Origin.File, st.Origin.Line)
-	}
-	for _, d := range stages {
-		if d.ID == st.ID && d.Pipeline == st.Pipeline {
-			f.Node = d.Node()
+	for _, st := range stageErrors(err) {
+		o := report.FailedStage{
+			Message: st.Error(), Hint: st.Hint, Type: st.Type, ID: st.ID, Pipeline: st.Pipeline, Target: st.Target, Output: lastLines(st.Output, 40),
 		}
+		if st.Origin.File != "" {
+			o.Rule = fmt.Sprintf("%s:%d", st.Origin.File, st.Origin.Line)
+		}
+		f.Stages = append(f.Stages, o)
 	}
 	return f
+}
+
+// stageErrors finds the stages that failed in an error, also in one of several.
+func stageErrors(err error) []*engine.StageError {
+	var st *engine.StageError
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []*engine.StageError
+		for _, e := range several.Unwrap() {
+			out = append(out, stageErrors(e)...)
+		}
+		return out
+	}
+	if errors.As(err, &st) {
+		return []*engine.StageError{st}
+	}
+	return nil
 }
 
 // machine tells where this runs.

@@ -31,15 +31,11 @@ type data struct {
 }
 
 type failure struct {
-	Message     string   `json:"message"`
-	Hint        string   `json:"hint,omitempty"`
-	Interrupted bool     `json:"interrupted"`
-	Stage       string   `json:"stage,omitempty"`
-	ID          string   `json:"id,omitempty"`
-	Pipeline    string   `json:"pipeline,omitempty"`
-	Target      string   `json:"target,omitempty"`
-	Rule        string   `json:"rule,omitempty"`
-	Output      []string `json:"output"`
+	Message     string        `json:"message"`
+	Hint        string        `json:"hint,omitempty"`
+	Interrupted bool          `json:"interrupted"`
+	Lines       []string      `json:"lines"`
+	Stages      []FailedStage `json:"stages"`
 }
 
 type counts struct {
@@ -156,22 +152,36 @@ func newData(in Input, now time.Time) data {
 	for _, i := range in.Images {
 		d.Images = append(d.Images, newImage(i))
 	}
-	if f := in.Failure; f != nil {
-		d.Failure = &failure{f.Message, f.Hint, f.Interrupted, f.Stage, f.ID, f.Pipeline, f.Target, f.Rule, f.Output}
-		for _, r := range in.Past.Spans { // without what moves a cursor
-			if f.ID != "" && r.ID == f.ID && r.Category == monitor.CatStage && len(r.Output) > 0 {
-				d.Failure.Output = r.Output
-			}
-		}
-		if d.Failure.Output == nil {
-			d.Failure.Output = []string{}
-		}
+	if in.Failure != nil {
+		d.Failure = newFailure(in)
 	}
 	for _, s := range d.Samples {
 		d.Counts.Peak = max(d.Counts.Peak, int64(s[3]))
 		d.Counts.CPU += s[2] / float64(len(d.Samples))
 	}
 	return d
+}
+
+func newFailure(in Input) *failure {
+	f := &failure{in.Failure.Message, in.Failure.Hint, in.Failure.Interrupted, in.Failure.Lines, slices.Clone(in.Failure.Stages)}
+	if f.Lines == nil {
+		f.Lines = []string{}
+	}
+	if f.Stages == nil {
+		f.Stages = []FailedStage{}
+	}
+	for i := range f.Stages {
+		s := &f.Stages[i]
+		for _, r := range in.Past.Spans { // without what moves a cursor
+			if r.ID == s.ID && r.Category == monitor.CatStage && len(r.Output) > 0 {
+				s.Output = r.Output
+			}
+		}
+		if s.Output == nil {
+			s.Output = []string{}
+		}
+	}
+	return f
 }
 
 func (d *data) addSpans(p monitor.Past) {
@@ -234,6 +244,12 @@ func (d *data) addStages(in Input) {
 			before[in.Images[i].Label] = b
 		}
 	}
+	lost := map[string]bool{}
+	if in.Failure != nil {
+		for _, s := range in.Failure.Stages {
+			lost[s.Pipeline+" "+s.ID] = true
+		}
+	}
 	state := map[string]string{}
 	for _, s := range in.Stages {
 		r := began[s.Node()]
@@ -246,7 +262,7 @@ func (d *data) addStages(in Input) {
 		switch _, before := state[s.Node()]; {
 		case before:
 			out.State, r = shared, nil
-		case r != nil && r.Err != "" && in.Failure != nil && in.Failure.ID == s.ID:
+		case lost[s.Pipeline+" "+s.ID]:
 			out.State = failed
 		case r != nil && (r.Open || r.Err != ""):
 			out.State = stopped
@@ -267,9 +283,6 @@ func (d *data) addStages(in Input) {
 			}
 		}
 		if out.State != shared {
-			if in.Failure != nil && in.Failure.Node == s.Node() {
-				out.State = failed
-			}
 			state[s.Node()] = out.State
 		}
 		if r != nil {

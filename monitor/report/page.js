@@ -101,13 +101,16 @@
     if (!f) return;
     $("failure").hidden = false;
     const box = $("failure-body");
-    box.append(el("p", { class: "notice bad" }, plain(f.message)));
-    if (f.hint) box.append(el("p", {}, "Hint: " + plain(f.hint)));
-    if (f.stage) {
-      const facts = [["Stage", short(f.stage)], ["Pipeline", f.pipeline], ["Target", f.target], ["Rule", f.rule], ["ID", (f.id || "").slice(0, 16)]];
+    if (f.stages.length !== 1) box.append(el("p", { class: "notice bad" }, plain(f.message)));
+    if (f.lines.length) box.append(el("ul", {}, f.lines.map((l) => el("li", {}, plain(l)))));
+    if (f.hint && !f.stages.length) box.append(el("p", {}, "Hint: " + plain(f.hint)));
+    for (const s of f.stages) {
+      const facts = [["Stage", short(s.type)], ["Pipeline", s.pipeline], ["Target", s.target], ["Rule", s.rule], ["ID", s.id.slice(0, 16)]];
+      box.append(el("p", { class: "notice bad" }, plain(s.message)));
+      if (s.hint) box.append(el("p", {}, "Hint: " + plain(s.hint)));
       box.append(el("dl", { class: "facts" }, facts.filter((x) => x[1]).flatMap(([k, v]) => [el("dt", {}, k), el("dd", {}, plain(v))])));
+      if (s.output.length) box.append(el("h3", {}, "The end of its output"), el("pre", { tabindex: "0" }, s.output.map(plain).join("\n")));
     }
-    if (f.output.length) box.append(el("h3", {}, "The end of its output"), el("pre", { tabindex: "0" }, f.output.map(plain).join("\n")));
     const blocked = D.stages.filter((s) => s.state === "blocked");
     if (blocked.length) {
       box.append(el("h3", {}, `It blocked ${count(blocked.length, "stage")}`),

@@ -300,8 +300,10 @@ func TestPageOfFailure(t *testing.T) {
 	in.Past.Spans = in.Past.Spans[:len(in.Past.Spans)-2] // qemu never began
 	in.Stages[3].Stored, in.Stages[4].Stored = false, false
 	in.Failure = &Failure{
-		Message: "stage org.osbuild.hostname failed", Hint: "do this", Node: "k3 id-k3", Stage: "org.osbuild.hostname", ID: "id-k3", Pipeline: "os",
-		Target: "//:a", Rule: "BUILD.star:13", Output: []string{"first", "</pre><b>last"},
+		Message: "a failure", Stages: []FailedStage{{
+			Message: "stage org.osbuild.hostname failed", Hint: "do this", Type: "org.osbuild.hostname", ID: "id-k3", Pipeline: "os",
+			Target: "//:a", Rule: "BUILD.star:13", Output: []string{"first", "</pre><b>last"},
+		}},
 	}
 	b := newBrowser(t)
 	url := show(t, b, in)
@@ -337,7 +339,10 @@ func TestPageOfHostileNames(t *testing.T) {
 		r := &in.Past.Spans[i]
 		r.Name, r.Text, r.Target, r.Err = hostile[i%len(hostile)], hostile[(i+1)%len(hostile)], hostile[(i+2)%len(hostile)], hostile[(i+3)%len(hostile)]
 	}
-	in.Failure = &Failure{Message: hostile[0], Output: hostile, Stage: hostile[1], Hint: hostile[2]}
+	in.Failure = &Failure{Message: hostile[0], Lines: hostile, Hint: hostile[2]}
+	for _, name := range hostile {
+		in.Failure.Stages = append(in.Failure.Stages, FailedStage{name, name, name, name, name, name, name, hostile})
+	}
 	var page bytes.Buffer
 	if err := Write(&page, in); err != nil {
 		t.Fatal(err)

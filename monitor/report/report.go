@@ -71,13 +71,20 @@ type Failure struct {
 	Message     string
 	Hint        string
 	Interrupted bool
-	Node        string // of the stage, "" where it was none
-	Stage       string
-	ID          string
-	Pipeline    string
-	Target      string
-	Rule        string
-	Output      []string
+	Lines       []string // more of the message
+	Stages      []FailedStage
+}
+
+// FailedStage is a stage that failed: several, where a build goes on after one.
+type FailedStage struct {
+	Message  string   `json:"message"`
+	Hint     string   `json:"hint,omitempty"`
+	Type     string   `json:"type"`
+	ID       string   `json:"id"`
+	Pipeline string   `json:"pipeline"`
+	Target   string   `json:"target,omitempty"`
+	Rule     string   `json:"rule,omitempty"`
+	Output   []string `json:"output"`
 }
 
 // Machine is where a build ran.
