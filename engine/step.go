@@ -52,7 +52,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if from := pl.adopted(st); from != nil {
 		span := b.stageSpan(pl, st.from)
 		obj, err := b.e.cfg.Store.Adopt(info, trees[from], b.e.run.Path)
-		span.Tell(told(pl, st, st.from, StageResult{}))
+		span.Tell(stageFacts(pl, st, st.from, StageResult{}))
 		span.End(err)
 		b.record(StageResult{Pipeline: pl.p.Name, Type: last.Type, ID: info.ID, Success: err == nil})
 		return obj, err
@@ -86,7 +86,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 		stage.End(nil)
 		var res StageResult
 		res, stage, err = b.stage(ctx, pl, i, buildTree, trees, w.at, w.tree)
-		facts = told(pl, st, i, res)
+		facts = stageFacts(pl, st, i, res)
 		if res.Type != "" {
 			b.record(res)
 		}

@@ -15,8 +15,8 @@ func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
 	return b.span.Start(b.stageEvent(monitor.CatStage, pl, i))
 }
 
-// told is what is told of a stage at its end.
-func told(pl *plan, st step, i int, r StageResult) monitor.Stage {
+// stageFacts are what is told of a stage at its end.
+func stageFacts(pl *plan, st step, i int, r StageResult) monitor.Stage {
 	o := pl.p.Stages[i].Origin
 	return monitor.Stage{Key: st.key, CPU: r.CPU, MaxRSS: r.MaxRSS, File: o.File, Line: o.Line}
 }
@@ -34,7 +34,7 @@ func (b *build) waiting(pl *plan, st step) *monitor.Span {
 func (b *build) hits(pl *plan, steps []step) {
 	for _, st := range steps {
 		for i := st.from; i < st.to; i++ {
-			facts := told(pl, st, i, StageResult{})
+			facts := stageFacts(pl, st, i, StageResult{})
 			e := b.stageEvent(monitor.CatStage, pl, i)
 			e.Kind, e.Cached, e.Stage = monitor.Hit, true, &facts
 			b.span.Emit(e)
