@@ -68,6 +68,7 @@ type span struct {
 	Layer    int64   `json:"layer,omitempty"`
 	Rule     string  `json:"rule,omitempty"`
 	Critical bool    `json:"critical,omitempty"`
+	Local    bool    `json:"local,omitempty"` // a file that was not downloaded: too many of no time to show
 }
 
 // What became of a stage.
@@ -210,7 +211,7 @@ func (d *data) addSpans(p monitor.Past) {
 			s.ID, s.Target, s.Pipeline = "", "", ""
 		}
 		if r.Category == monitor.CatSource {
-			s.Bytes, s.Pipeline = max(r.Bytes, r.Total), ""
+			s.Bytes, s.Pipeline, s.Local = max(r.Bytes, r.Total), "", r.Text != "" && r.Err == ""
 			if r.ID != "" && r.Text == "" && !r.Cached && r.Err == "" && !r.Open {
 				d.Counts.Downloads++
 				d.Counts.Bytes += s.Bytes

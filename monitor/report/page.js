@@ -128,7 +128,8 @@
     $("tl-labels").append(el("div", { style: "height:22px" }));
     const heights = [];
     const rows = D.rows.map((name, i) => {
-      const own = D.spans.filter((s) => s.row === i && s.cat !== "phase");
+      const own = D.spans.filter((s) => s.row === i && s.cat !== "phase" && !s.local);
+      if (!own.length) return null;
       const levels = 1 + Math.max(0, ...own.map((s) => s.depth)), low = name.startsWith("download");
       heights[i] = low ? 9 : H;
       const height = `height:${levels * heights[i] + 3}px`;
@@ -138,6 +139,7 @@
       return row;
     });
     D.spans.forEach((s, i) => {
+      if (s.local || !rows[s.row]) return;
       const left = (100 * s.begin) / total, width = (100 * (s.end - s.begin)) / total;
       if (s.cat === "phase") {
         rows[s.row].append(el("div", { class: "phase " + (["prepare", "run", "commit"].includes(s.name) ? s.name : ""), style: `left:${left}%;width:${width}%;top:${(Math.max(s.depth, 1) - 1) * H + 18}px` }));
@@ -176,7 +178,7 @@
     if (rest.length) $("legend").append(el("li", {}, el("i", { style: "background:var(--cx)" }), `${count(rest.length, "other type")} ${time(sum(rest, (t) => spent.get(t)))}`));
     if (types.length) $("legend").append(el("li", {}, el("i", { class: "", style: "background:#9fb3c8" }), "prepare"), el("li", {}, el("i", { style: "background:#ffd27a" }), "commit"));
 
-    const first = D.spans.findIndex((s) => s.critical);
+    const first = D.spans.findIndex((s, i) => s.critical && bars[i]);
     const start = first >= 0 ? first : bars.findIndex((b) => b);
     const longest = D.critical.filter((l) => l.span >= 0 && bars[l.span]).sort((a, b) => b.end - b.begin - (a.end - a.begin))[0];
     if (start >= 0) select(longest ? longest.span : start);

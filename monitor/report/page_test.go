@@ -45,6 +45,7 @@ func example() Input {
 	}
 	tl.Event(monitor.Event{Kind: monitor.Hit, Time: t0, Category: monitor.CatStage, Name: "org.osbuild.mkdir", ID: "id-k0", Text: "os", Stage: &monitor.Stage{Key: "k0"}})
 	add(0, 0, 1, monitor.Event{Category: monitor.CatSource, Name: "linux.deb", ID: "sha256:1", Total: 5 << 20, Unit: "bytes"}, nil)
+	add(0, 0, 0.1, monitor.Event{Category: monitor.CatSource, Name: "inline", ID: "sha256:2", Text: "the manifest"}, nil) // no bar
 	add(0, 0, 0.5, monitor.Event{Category: monitor.CatRoot, Name: "start host (debian12)"}, nil)
 	stage(1, 4, "org.osbuild-star.deb", "os", "k1")
 	stage(1, 3, "org.osbuild.copy", "other", "k2")
@@ -171,7 +172,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("fit: %s", got)
 	}
 	b.click("#spans summary")
-	b.is(`document.querySelectorAll("#spans-table tbody tr").length`, "11")
+	b.is(`document.querySelectorAll("#spans-table tbody tr").length`, "12")
 
 	// The critical path leads to the timeline.
 	b.is(`[...document.querySelectorAll("#critical-table tbody tr")].map(r => r.cells[1].textContent + ":" + r.cells[3].textContent).join()`,
