@@ -231,7 +231,8 @@ func readXattrs(from string) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if strings.HasPrefix(name, "trusted.overlay.") {
+		// The first call counts attributes of overlayfs that a view does not show.
+		if name == "" || strings.HasPrefix(name, "trusted.overlay.") {
 			continue
 		}
 		value := make([]byte, 64<<10) // the kernel's limit

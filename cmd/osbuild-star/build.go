@@ -14,15 +14,22 @@ var buildCommand = &command{
 	name: "build", args: "LABEL...", short: "build images, and put them into out/",
 	long: `Builds the images that the labels name, as far as the store does not have
 them, and puts their files into out/PACKAGE/NAME/ of the workspace. Only what
-changed is run again: every stage is a checkpoint.`,
+changed is run again: every stage is a checkpoint.
+
+With --rebuild-check it builds all of it a second time, from nothing and in other
+circumstances, and says whether the files are the same, byte for byte; if not, which
+stage was the first that made something else, and in which files.`,
 	example: `osbuild-star build //images:debian12
 osbuild-star build //images/... -//images:experimental
-osbuild-star build -D hostname=web1 --profile=trace.json //images:web`,
+osbuild-star build -D hostname=web1 --profile=trace.json //images:web
+osbuild-star build --rebuild-check //images:debian12`,
 	json: true,
 	flags: func(a *app, fs *pflag.FlagSet) {
 		a.ruleFlags(fs)
 		a.workFlags(fs)
 		fs.StringVarP(&a.cfg.output, "out", "o", "", "`directory` to put files into (default: out/ of the workspace)")
+		fs.BoolVar(&a.cfg.rebuildCheck, "rebuild-check", false, "build again from nothing, and compare: which stage, which files differ")
+		fs.StringVar(&a.cfg.keep, "keep", "", "`directory` that is the store of the second build of --rebuild-check, and stays")
 	},
 	run: runBuild,
 }
@@ -35,6 +42,8 @@ type buildReport struct {
 	Cached  int           `json:"stages_cached"`
 	Images  []builtReport `json:"images"`
 	Stages  []stageReport `json:"stages"`
+
+	Rebuild *rebuildReport `json:"rebuild,omitempty"`
 }
 
 type builtReport struct {
@@ -53,6 +62,9 @@ type stageReport struct {
 
 func runBuild(a *app, args []string) error {
 	start := time.Now()
+	if a.cfg.keep != "" && !a.cfg.rebuildCheck {
+		return &usageError{msg: "--keep is about the second build of --rebuild-check", verb: "build", hint: "add --rebuild-check"}
+	}
 	s, err := a.open()
 	if err != nil {
 		return err
@@ -86,8 +98,17 @@ func runBuild(a *app, args []string) error {
 		}
 		report.Images = append(report.Images, builtReport{im.Label.String(), im.Pipeline, im.Tree.ID, files})
 	}
+	if a.cfg.rebuildCheck {
+		if report.Rebuild, err = s.rebuildCheck(plan, images, report.Images); err != nil {
+			return err
+		}
+		report.Success = report.Rebuild.Identical
+	}
 	report.Seconds = time.Since(start).Seconds()
 	a.screen.endProgress()
+	if report.Rebuild != nil {
+		return a.screen.showRebuild(&report)
+	}
 	if a.json {
 		return a.screen.outJSON(report)
 	}

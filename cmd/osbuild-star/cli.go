@@ -73,6 +73,9 @@ type app struct {
 		timeout  time.Duration
 		user     string
 		stage    string
+
+		rebuildCheck bool
+		keep         string
 	}
 	osb osbuildFlags
 	lib libdirFlags
