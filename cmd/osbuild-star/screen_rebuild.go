@@ -29,9 +29,14 @@ func (s *screen) showRebuild(report *buildReport) error {
 		}
 	}
 	if r.Identical {
-		for _, c := range r.Causes { // with -v
-			s.note("what differs on the way there, and is in no file:")
-			s.showCause(&c)
+		if s.json {
+			return nil
+		}
+		for i := range r.Causes { // with -v
+			if i == 0 {
+				s.note("what differs on the way there, and is in no file:")
+			}
+			s.showCause(&r.Causes[i], i == 0)
 		}
 		s.note("%s %s again from nothing: the same bytes, in %s", s.paint("1;32", "built"), plural(len(report.Images), "image"),
 			seconds(time.Duration(r.Seconds*float64(time.Second))))
@@ -43,10 +48,10 @@ func (s *screen) showRebuild(report *buildReport) error {
 			differ++
 		}
 	}
-	s.headline(fmt.Sprintf("not reproducible: %d of %s differ", differ, plural(len(r.Files), "file")), "")
+	s.headline(fmt.Sprintf("not reproducible: files that differ: %d of %d", differ, len(r.Files)), "")
 	if !s.quiet {
 		for i := range r.Causes[:min(len(r.Causes), maxShown)] {
-			s.showCause(&r.Causes[i])
+			s.showCause(&r.Causes[i], i == 0)
 		}
 	}
 	s.hint(rebuildHint(r))
@@ -78,11 +83,14 @@ func rebuildHint(r *rebuildReport) string {
 }
 
 // showCause tells of a stage that made something else.
-func (s *screen) showCause(c *rebuildCause) {
+func (s *screen) showCause(c *rebuildCause, first bool) {
 	w := s.stderr
-	what := "made something else"
-	if len(c.Stages) > 1 {
-		what = "one of these, which make one layer, did"
+	what := "a stage that made something else of the same"
+	switch {
+	case len(c.Stages) > 1:
+		what = "one of these stages on one file made something else of the same"
+	case first:
+		what = "the first stage that made something else of the same"
 	}
 	fmt.Fprintf(w, "   = %s, in pipeline %q", what, c.Pipeline)
 	if c.Target != "" {
