@@ -287,14 +287,22 @@ func (v *environment) filesOfSources(name, target string) (data stages.InputData
 		if err := os.Link(sources.Path(store, ref.ID), filepath.Join(dir, ref.ID)); err != nil {
 			return data, fmt.Errorf("source file %s is not in the store: %w", ref.ID, err)
 		}
-		// When it was fetched must not show in what is made of it: like everything
-		// that is new in the tree, its copies are clamped to the source epoch.
-		if err := os.Chtimes(filepath.Join(dir, ref.ID), now, now); err != nil {
+		if err := freshen(filepath.Join(dir, ref.ID), now); err != nil {
 			return data, err
 		}
 		data.Files[ref.ID] = metadataOf(ref)
 	}
 	return data, buildroot.Bind(dir, target, true)
+}
+
+// freshen makes a file of a source one that does not tell when it was fetched, and by
+// whom: like everything that is new in the tree, its copies are clamped to the source
+// epoch.
+func freshen(p string, now time.Time) error {
+	if err := os.Chmod(p, 0o644); err != nil {
+		return err
+	}
+	return os.Chtimes(p, now, now)
 }
 
 // metadataOf is what a reference passes on to the stage.

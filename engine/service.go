@@ -135,7 +135,7 @@ func (v *environment) renewLinks(name, dir string) error {
 		if err != nil || !os.SameFile(have, stored) {
 			continue
 		}
-		if err := os.Chtimes(filepath.Join(dir, ref.ID), now, now); err != nil {
+		if err := freshen(filepath.Join(dir, ref.ID), now); err != nil {
 			return err
 		}
 	}

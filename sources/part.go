@@ -142,6 +142,10 @@ func (p *part) commit(from string) error {
 	if got := sumText(p.checksum, p.sum); got != p.checksum {
 		return &ChecksumError{Want: p.checksum, Got: got, From: from}
 	}
+	// Stages copy it with its mode, which must not depend on the caller's umask.
+	if err := p.file.Chmod(0o644); err != nil {
+		return p.local(err)
+	}
 	// A name must not outlive its data when the machine stops.
 	if err := unix.Fdatasync(int(p.file.Fd())); err != nil {
 		return p.local(&fs.PathError{Op: "fdatasync", Path: p.path, Err: err})
