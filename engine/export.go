@@ -82,11 +82,11 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 	if err != nil {
 		return false, err
 	}
-	if sameFile(o, f, dest) {
-		return false, nil
+	if same, err := sameFile(ctx, o, f, dest); same || err != nil {
+		return false, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
-		return false, fmt.Errorf("exporting: %w", err)
+		return false, exportError(dest, err)
 	}
 	tmp := filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d.new", filepath.Base(dest), os.Getpid()))
 	os.Remove(tmp)
@@ -96,16 +96,27 @@ func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest str
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
-		return false, fmt.Errorf("exporting to %s: %w", dest, err)
+		return false, exportError(dest, err)
 	}
 	if !linked {
 		// A file system without such attributes costs another copy next time.
 		_ = unix.Lsetxattr(tmp, exportedFrom, []byte(o.Key), 0)
 	}
 	if err := os.Rename(tmp, dest); err != nil {
-		return false, fmt.Errorf("exporting: %w", err)
+		return false, exportError(dest, err)
 	}
 	return true, nil
+}
+
+// exportError says that a file could not be put there, and what can be done.
+func exportError(dest string, err error) error {
+	err = fmt.Errorf("exporting to %s: %w", dest, err)
+	for _, no := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, no) {
+			return &HostError{err, "make room there, or name another directory: --out DIR"}
+		}
+	}
+	return err
 }
 
 // exportTo makes a file at tmp, which must not exist, of the file f.
@@ -115,8 +126,14 @@ func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked
 		if f.meta == f.data && os.Link(f.data, tmp) == nil {
 			return true, o.RecordLink(f.data)
 		}
-		out, err := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", f.data, tmp).CombinedOutput()
-		if err != nil {
+		cmd := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", f.data, tmp)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			for _, no := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES} { // in the words of C
+				if strings.Contains(strings.ToLower(string(out)), no.Error()) {
+					return false, no
+				}
+			}
 			return false, fmt.Errorf("cp: %w: %s", err, strings.TrimSpace(string(out)))
 		}
 	}
@@ -135,22 +152,32 @@ func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked
 const exportedFrom = "user.osbuild-star.object"
 
 // sameFile tells whether dest is f by a hard link, or a copy of it that nobody wrote
-// to.
-func sameFile(o *store.Object, f found, dest string) bool {
+// to; or else has the same content, as what another plan made may have.
+func sameFile(ctx context.Context, o *store.Object, f found, dest string) (bool, error) {
 	a, err := os.Stat(f.meta)
 	if err != nil {
-		return false
+		return false, nil // it is told when it is exported
 	}
 	b, err := os.Lstat(dest)
 	if err != nil || !b.Mode().IsRegular() {
-		return false
+		return false, nil
 	}
 	if os.SameFile(a, b) {
-		return true
+		return true, nil
+	}
+	if a.Size() != b.Size() || a.Mode() != b.Mode() || !a.ModTime().Equal(b.ModTime()) {
+		return false, nil
 	}
 	var key [128]byte
 	n, err := unix.Lgetxattr(dest, exportedFrom, key[:])
-	return err == nil && string(key[:n]) == o.Key && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	if err == nil && string(key[:n]) == o.Key {
+		return true, nil
+	}
+	differs, err := compareFiles(ctx, f.data, dest)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return differs == nil && err == nil, nil
 }
 
 // reflink makes dest share the blocks of from, where the file system can do it.

@@ -12,11 +12,24 @@ import (
 )
 
 // link is a file of a layer that is also somewhere else by a hard link. Writing to
-// it there changes the layer, and every object that has it: size and time tell.
+// it there changes the layer, and every object that has it: size and time tell, and so do
+// mode and owner, which a later stage would copy.
 type link struct {
 	Path  string `json:"path"` // below the layer
 	Size  int64  `json:"size"`
 	MTime int64  `json:"mtime"` // ns since 1970
+	Mode  uint32 `json:"mode"`
+	UID   uint32 `json:"uid"`
+	GID   uint32 `json:"gid"`
+}
+
+// linkOf is the link of a file as it is now.
+func linkOf(path, sub string) (l link, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return l, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return link{sub, st.Size, st.Mtim.Nano(), st.Mode, st.Uid, st.Gid}, nil
 }
 
 // RecordLink notes that the file at path, which is in one of the object's layers,
@@ -30,7 +43,7 @@ func (o *Object) RecordLink(path string) error {
 	if !ok || layer == ".." {
 		return fmt.Errorf("%s is not in a layer", path)
 	}
-	st, err := os.Lstat(path)
+	now, err := linkOf(path, sub)
 	if err != nil {
 		return err
 	}
@@ -55,7 +68,7 @@ func (o *Object) RecordLink(path string) error {
 			return nil
 		}
 	}
-	b, err := json.Marshal(append(links, link{Path: sub, Size: st.Size(), MTime: st.ModTime().UnixNano()}))
+	b, err := json.Marshal(append(links, now))
 	if err != nil {
 		return err
 	}
@@ -89,8 +102,8 @@ func (o *Object) linksIntact() bool {
 			return false
 		}
 		for _, l := range links {
-			st, err := os.Lstat(o.s.path("layers", layer, l.Path))
-			if err != nil || st.Size() != l.Size || st.ModTime().UnixNano() != l.MTime {
+			now, err := linkOf(o.s.path("layers", layer, l.Path), l.Path)
+			if err != nil || now != l {
 				return false
 			}
 		}
