@@ -2,7 +2,9 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,24 +61,17 @@ func (o *Object) RecordLink(path string) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return &os.PathError{Op: "flock", Path: lock.Name(), Err: err}
 	}
-	links, err := o.s.links(layer)
+	b, err := json.Marshal(now)
 	if err != nil {
 		return err
 	}
-	for _, l := range links {
-		if l.Path == sub {
-			return nil
-		}
-	}
-	b, err := json.Marshal(append(links, now))
+	// A line more, and nothing is read: a whole tree has ten thousands of files.
+	f, err := os.OpenFile(o.s.path("links", layer+".json"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	tmp := o.s.path("links", layer+".new")
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, o.s.path("links", layer+".json"))
+	_, err = f.Write(append(b, '\n'))
+	return errors.Join(err, f.Close())
 }
 
 func (s *Store) links(layer string) ([]link, error) {
@@ -88,8 +83,16 @@ func (s *Store) links(layer string) ([]link, error) {
 		return nil, err
 	}
 	var links []link
-	if err := json.Unmarshal(b, &links); err != nil {
-		return nil, fmt.Errorf("links of layer %s: %w", layer, err)
+	seen := map[link]bool{} // what was linked again
+	for line := range bytes.Lines(b) {
+		var l link
+		if err := json.Unmarshal(line, &l); err != nil {
+			return nil, fmt.Errorf("links of layer %s: %w", layer, err)
+		}
+		if !seen[l] {
+			seen[l] = true
+			links = append(links, l)
+		}
 	}
 	return links, nil
 }
