@@ -183,21 +183,28 @@ func (c *comparison) step(ctx context.Context, pl *plan, st step, base verdict, 
 	return different, nil
 }
 
-// covers tells whether the options of a stage name a part of a file, in sectors, that has
-// the first byte which differs there.
+// covers tells whether the options of a stage, or of one of its devices, name a part of a
+// file, in sectors, that has the first byte which differs there.
 func covers(s *manifest.Stage, files []PathDifference) bool {
-	var o struct {
-		Filename    string
-		Start, Size int64
+	parts := []map[string]any{s.Options}
+	for _, d := range s.Devices {
+		parts = append(parts, d.Options)
 	}
-	if json.Unmarshal(s.OptionsJSON(), &o) != nil || o.Filename == "" || o.Size == 0 {
-		return false
-	}
-	const sector = 512
-	for _, f := range files {
-		for _, ch := range f.Changes {
-			if at := ch.Offset / sector; ch.What == "content" && path.Join("/", o.Filename) == f.Path && at >= o.Start && at < o.Start+o.Size {
-				return true
+	for _, p := range parts {
+		var o struct {
+			Filename    string
+			Start, Size int64
+		}
+		b, err := json.Marshal(p)
+		if err != nil || json.Unmarshal(b, &o) != nil || o.Filename == "" || o.Size == 0 {
+			continue
+		}
+		const sector = 512
+		for _, f := range files {
+			for _, ch := range f.Changes {
+				if at := ch.Offset / sector; ch.What == "content" && path.Join("/", o.Filename) == f.Path && at >= o.Start && at < o.Start+o.Size {
+					return true
+				}
 			}
 		}
 	}

@@ -78,6 +78,9 @@ func copyTreeContext(ctx context.Context, from, to string) error {
 // hard link where the file system allows it, and else as a copy. A file that is
 // there already as it should be is left alone; changed tells.
 func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest string) (changed bool, err error) {
+	if ctx.Err() != nil { // a tree has many files
+		return false, context.Cause(ctx)
+	}
 	f, err := layers(o.LayerDirs()).find(path)
 	if err != nil {
 		return false, err
