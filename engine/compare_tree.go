@@ -289,7 +289,12 @@ func compareFiles(ctx context.Context, first, second string) (*Change, error) {
 		return nil, err
 	}
 	defer b.Close()
-	bufs := [2][]byte{make([]byte, 1<<20), make([]byte, 1<<20)}
+	st, err := a.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size := min(st.Size()+1, 1<<20) // most files are small
+	bufs := [2][]byte{make([]byte, size), make([]byte, size)}
 	line := 1
 	for off := int64(0); ; off += int64(len(bufs[0])) {
 		if err := context.Cause(ctx); err != nil {
