@@ -59,6 +59,7 @@ image-test: build
 # mmdebstrap makes, and rules taken out of the program to see their tests fail.
 test-slow: deps build
 	bin/osbuild-star test -D security=false //slow/... //images:debian12
+	bin/osbuild-star build -D security=false --rebuild-check //images:debian12@s390x
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -p 1 -count=1 -v -run Foreign ./stages/deb ./buildroot
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -count=1 ./internal/mutant
 
