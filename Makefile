@@ -36,6 +36,7 @@ unit-test:
 # Servers under the race detector, which needs a C compiler.
 race-test:
 	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./hostapi
+	CGO_ENABLED=1 $(GO) test -timeout 30m -race ./engine -run 'Schedule|Downloads|KeepGoing|FailedDownload'
 
 # The tests that use the host as build root, in a build environment of Debian's packages
 # instead: OSBUILD_TEST_BUILD_ENV. The directory is on a disk, for /var, and has a short name,
@@ -46,19 +47,24 @@ test-build-env: build
 	TMPDIR=$$d OSBUILD_TEST_BUILD_ENV=$$d/env.json $(GO) test -timeout 30m -count=1 -p 2 ./buildroot ./engine ./cmd/osbuild-star
 
 # Builds //images:debian12 in its own build root and on the host, and boots what the
-# image tests say: BIOS and UEFI. By emulation, so that every machine tests the same.
+# image tests say: BIOS and UEFI. By emulation, so that every machine tests the same. And
+# once more from nothing, to compare.
 image-test: build
 	bin/osbuild-star build //images/...
-	OSBUILD_STAR_ACCEL=tcg bin/osbuild-star test //images/...
-	OSBUILD_STAR_ACCEL=tcg OSBUILD_STAR_TEST_IMAGE=$(CURDIR)/out/images/debian12/disk.qcow2 $(GO) test -timeout 30m -count=1 -run SSH ./engine/vm
+	OSBUILD_STAR_ACCEL=tcg bin/osbuild-star test --rerun //images/...
+	OSBUILD_STAR_ACCEL=tcg OSBUILD_STAR_TEST_IMAGE=$(CURDIR)/out/images/debian12/disk.qcow2 $(GO) test -timeout 30m -count=1 -run 'SSH|NothingOfTheMachine' ./engine/vm ./cmd/osbuild-star
+	bin/osbuild-star build --rebuild-check //images:debian12
 
 # Builds //images:debian12 for other architectures and boots each to its login prompt,
 # all of it emulated; and what else takes minutes: a tree of s390x beside the one that
-# mmdebstrap makes, and rules taken out of the program to see their tests fail.
+# mmdebstrap makes, rules taken out of the program to see their tests fail, and builds
+# that are killed 200 times and run out of disk 50 times.
 test-slow: deps build
-	bin/osbuild-star test -D security=false //slow/... //images:debian12
+	bin/osbuild-star test --rerun -D security=false //slow/... //images:debian12
+	bin/osbuild-star build -D security=false --rebuild-check //images:debian12@s390x
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -p 1 -count=1 -v -run Foreign ./stages/deb ./buildroot
 	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -count=1 ./internal/mutant
+	OSBUILD_STAR_SLOW=1 $(GO) test -timeout 60m -count=1 -v -run '^TestCrash$$' ./cmd/osbuild-star
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
@@ -68,6 +74,7 @@ lint:
 
 bench: deps build
 	bench/run.sh
+	bench/matrix.sh
 
 # The reference page is made from the tables that the program checks rule files by.
 reference: build

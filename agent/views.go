@@ -33,6 +33,8 @@ type varView struct {
 	name  string
 	upper string // takes the changes
 	fresh dirState
+
+	copied bool // upper is all of it, and its root does not tell of changes
 }
 
 // start makes the place that views are mounted at, which a worker can take away with
@@ -65,6 +67,14 @@ func (v *varViews) take() (*varView, error) {
 		return nil, err
 	}
 	err := view("/var", at, filepath.Join(wire.VarDirs, name))
+	if err != nil {
+		// Where the place for /var is on an overlay itself: a container's own root.
+		if cerr := copyView("/var", at, w.upper); cerr == nil {
+			w.copied, err = true, nil
+		} else {
+			err = errors.Join(err, cerr)
+		}
+	}
 	if err == nil {
 		w.fresh, err = dirStateOf(w.upper)
 	}
@@ -78,7 +88,7 @@ func (v *varViews) take() (*varView, error) {
 // put gives a view back when every process that had it is gone. One that was written
 // to is removed.
 func (v *varViews) put(w *varView) {
-	if now, err := dirStateOf(w.upper); err != nil || now != w.fresh {
+	if now, err := dirStateOf(w.upper); err != nil || now != w.fresh || w.copied {
 		w.remove()
 		return
 	}

@@ -16,6 +16,7 @@ package buildroot
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 		return nil, err
 	}
 	if cfg.Var == "" {
-		cfg.Var = defaultVar
+		cfg.Var = DefaultVar
 	}
 	if cfg.Jobs == nil {
 		cfg.Jobs = cfg.Space
@@ -135,7 +136,7 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if b.vardir, err = scratch.New(cfg.Var, "osbuild-star-var."); err != nil {
+	if b.vardir, err = scratch.New(cfg.Var, varPrefix); err != nil {
 		return nil, fmt.Errorf("making /var of a build root: %w", err)
 	}
 	for _, d := range []struct {
@@ -173,6 +174,21 @@ func Open(ctx context.Context, cfg Config) (_ *BuildRoot, err error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+const varPrefix = "osbuild-star-var."
+
+// Sweep removes what build roots of processes left that were killed: what backed their
+// /var below that directory ("": the default), control groups, and what systemd-nspawn,
+// killed with them, did not remove.
+func Sweep(vardir string) {
+	scratch.Sweep(cmp.Or(vardir, DefaultVar), varPrefix)
+	if parents, err := cgroupParents(); err == nil {
+		for _, p := range parents {
+			sweepCgroups(p.dir)
+		}
+	}
+	sweepNspawn()
 }
 
 // Arch is the architecture of the build root's programs.

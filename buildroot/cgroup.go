@@ -31,11 +31,7 @@ type cgroups struct {
 // that controller where it is there, or with bpf not asked of it, and else by a
 // program on the unified group.
 func newCgroups(name string, bpf bool) (_ *cgroups, err error) {
-	own, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		return nil, err
-	}
-	mounts, err := cgroupMounts()
+	parents, err := cgroupParents()
 	if err != nil {
 		return nil, err
 	}
@@ -46,23 +42,14 @@ func newCgroups(name string, bpf bool) (_ *cgroups, err error) {
 		}
 	}()
 	var v1, v2 string
-	for line := range strings.Lines(string(own)) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) != 3 {
-			continue
-		}
-		root, ok := mounts[f[1]]
-		if !ok || f[1] != "" && f[1] != "devices" && f[1] != "name=systemd" {
-			continue
-		}
-		parent := filepath.Join(root, f[2])
-		sweepCgroups(parent)
-		dir := filepath.Join(parent, cgroupPrefix+strconv.Itoa(os.Getpid())+"."+name)
+	for _, p := range parents {
+		sweepCgroups(p.dir)
+		dir := filepath.Join(p.dir, cgroupPrefix+strconv.Itoa(os.Getpid())+"."+name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("making a cgroup: %w", err)
 		}
 		c.dirs = append(c.dirs, dir)
-		switch f[1] {
+		switch p.controllers {
 		case "devices":
 			v1 = dir
 		case "":
@@ -88,6 +75,36 @@ func newCgroups(name string, bpf bool) (_ *cgroups, err error) {
 		}
 	}
 	return c, nil
+}
+
+// cgroupParent is a group that this process is in.
+type cgroupParent struct {
+	controllers string // as /proc/self/cgroup has them, "" for the unified hierarchy
+	dir         string
+}
+
+// cgroupParents are those groups in the hierarchies that containers get groups in.
+func cgroupParents() ([]cgroupParent, error) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := cgroupMounts()
+	if err != nil {
+		return nil, err
+	}
+	var out []cgroupParent
+	for line := range strings.Lines(string(own)) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		root, ok := mounts[f[1]]
+		if ok && (f[1] == "" || f[1] == "devices" || f[1] == "name=systemd") {
+			out = append(out, cgroupParent{f[1], filepath.Join(root, f[2])})
+		}
+	}
+	return out, nil
 }
 
 // allow lets the container read and write one block device, and make nodes of it

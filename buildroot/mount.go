@@ -17,6 +17,7 @@ type Overlay struct {
 	Lower []string
 	Upper string // "" for a read-only view
 	Work  string
+	Empty string // an empty directory, to be below what nothing else is below
 }
 
 // A mount's option string has to fit in one page.
@@ -25,14 +26,23 @@ const maxMountData = 4095
 // escapeOption escapes a path in the options of an overlay.
 var escapeOption = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 
-// mountOverlay mounts o at target. Names in the options of what is below dir, a clean
-// path, are relative to it, so that long chains fit.
-func mountOverlay(dir string, o Overlay, target string) error {
+// MountTree mounts a chain of layers at target. With an upper directory the view can be
+// written. Also one layer alone is an overlay: only overlayfs keeps its own marks from
+// being made in a layer, and from being seen.
+//
+// Names in the options of what is in dir, a clean path, or in the directory above it are
+// relative to it, so that long chains fit wherever dir is.
+func MountTree(dir string, o Overlay, target string) error {
 	rel := func(p string) string {
 		if r, below := strings.CutPrefix(p, dir+"/"); below {
 			p = r
+		} else if r, beside := strings.CutPrefix(p, filepath.Dir(dir)+"/"); beside {
+			p = "../" + r
 		}
 		return escapeOption.Replace(p)
+	}
+	if len(o.Lower) == 0 || len(o.Lower) == 1 && o.Upper == "" {
+		o.Lower = append([]string{o.Empty}, o.Lower...)
 	}
 	lower := make([]string, 0, len(o.Lower))
 	for i := len(o.Lower) - 1; i >= 0; i-- {
@@ -72,19 +82,6 @@ func mountOverlay(dir string, o Overlay, target string) error {
 		return fmt.Errorf("mounting an overlay on %s: %w", target, err)
 	}
 	return nil
-}
-
-// MountTree mounts a chain of layers at target: one layer alone is bound, more are
-// an overlay. With an upper directory the view can be written.
-func MountTree(dir string, o Overlay, target string) error {
-	switch {
-	case len(o.Lower) == 0 && o.Upper != "":
-		return bind(o.Upper, target, false, false)
-	case len(o.Lower) == 1 && o.Upper == "":
-		return bind(o.Lower[0], target, true, false)
-	default:
-		return mountOverlay(dir, o, target)
-	}
 }
 
 // bind mounts source at target, with what is mounted below it when recursive.

@@ -2,9 +2,13 @@
 package buildroot
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -40,7 +44,7 @@ func nspawnCommand(b *BuildRoot) (*exec.Cmd, error) {
 	args := []string{"launch"}
 	args = append(args, b.cg.join...)
 	args = append(args, "--", program, "--quiet", "--directory="+b.dir,
-		fmt.Sprintf("--machine=osbuild-star-%d-%s", os.Getpid(), b.name),
+		fmt.Sprintf("--machine=%s%d-%s", machinePrefix, os.Getpid(), b.name),
 		"--hostname=osbuild", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no",
 		"--suppress-sync=yes", "--capability="+capList(containerCapabilities),
@@ -55,6 +59,27 @@ func nspawnCommand(b *BuildRoot) (*exec.Cmd, error) {
 	// the container in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, nil
+}
+
+// machinePrefix begins the names of containers; the number of this process follows.
+const machinePrefix = "osbuild-star-"
+
+// nspawnDir is where nspawn has directories for its containers, by their names.
+const nspawnDir = "/run/systemd/nspawn"
+
+// sweepNspawn removes the directories of containers whose process is gone: an nspawn
+// that is killed leaves them.
+func sweepNspawn() {
+	dirs, _ := filepath.Glob(nspawnDir + "/*/" + machinePrefix + "*")
+	for _, d := range dirs {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(d), machinePrefix), "-")
+		if _, err := strconv.Atoi(pid); err != nil {
+			continue
+		}
+		if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(d) // which is empty; else it is in use
+		}
+	}
 }
 
 // insideAgent is where the agent is in a container.

@@ -21,6 +21,7 @@ var shown = []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
 // Configuration that belongs to programs rather than to the system: it is shown in
 // the otherwise empty /etc. The first three are upstream osbuild's; the others say
 // which certificate authorities are trusted, for the runner.
+// The first three count in cache keys where the host is the build root: see engine.
 var shownEtc = []string{"mke2fs.conf", "containers", "selinux", "ca-certificates.conf", "ca-certificates/trust-source", "pki/ca-trust/source"}
 
 // compose makes the root directory of a build root at dir, inside a Space, from

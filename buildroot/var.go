@@ -31,7 +31,7 @@ func (e *VarError) Hint() string {
 // /var/tmp): a *[VarError] if it would be in memory. It need not exist yet.
 func CheckVar(dir string) error {
 	if dir == "" {
-		dir = defaultVar
+		dir = DefaultVar
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -59,5 +59,5 @@ func CheckVar(dir string) error {
 	}
 }
 
-// defaultVar is where /var of build roots is when nobody says otherwise.
-const defaultVar = "/var/tmp"
+// DefaultVar is where /var of build roots is when nobody says otherwise.
+const DefaultVar = "/var/tmp"

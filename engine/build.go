@@ -1,13 +1,14 @@
-// Building: which steps have to run, and running them at the same time where they
-// do not wait for each other.
+// Building: what has to run is run and fetched, and what went wrong is told with all
+// that it blocks. graph.go finds the steps, schedule.go says when each runs, expect.go
+// what they will take.
 package engine
 
 import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -39,282 +40,201 @@ type StageResult struct {
 	Exception json.RawMessage // as in [StageError]
 }
 
-// build is one call of Build.
-type build struct {
-	e      *Engine
-	m      *manifest.Manifest
-	plans  map[string]*plan
-	span   *monitor.Span
-	cancel context.CancelCauseFunc
-	wg     sync.WaitGroup // of trees that are made ahead
+// Failure is one thing that went wrong in a build.
+type Failure struct {
+	Err    error
+	Blocks []string // what cannot be made: targets of those asked for, or their pipelines
 
-	mu      sync.Mutex
-	results map[string][]StageResult // by pipeline
-	work    map[string]*future       // by key of a step: done, or under way
-	begun   map[*plan]bool           // trees that are made ahead
-	total   int
-	done    int
-	cached  int
+	nodes []*node // that failed; those behind them are blocked
 }
 
-// future is a tree that is being made, once for all that wait for it.
-type future struct {
-	done chan struct{}
-	obj  *store.Object
-	err  error
+// BuildError is a build that did not make all that it was asked for.
+type BuildError struct {
+	Failures []Failure // at least one; several only where a build goes on after one
+}
+
+func (e *BuildError) Error() string {
+	if n := len(e.Failures); n > 1 {
+		return fmt.Sprintf("%v (and %d more)", e.Failures[0].Err, n-1)
+	}
+	return e.Failures[0].Err.Error()
+}
+
+// Unwrap are the errors of all failures.
+func (e *BuildError) Unwrap() []error {
+	var out []error
+	for _, f := range e.Failures {
+		out = append(out, f.Err)
+	}
+	return out
+}
+
+// build is one call of Build.
+type build struct {
+	e     *Engine
+	m     *manifest.Manifest
+	plans map[string]*plan
+	span  *monitor.Span
+
+	mu       sync.Mutex
+	results  map[string][]StageResult // by pipeline
+	failures []Failure
+	total    int
+	done     int
+	shared   int // stages that another build has run meanwhile
 }
 
 // Build makes the trees of these pipelines, and of those that they need. On an
-// error the result tells what ran.
+// error, which is a *BuildError unless the context ended or nothing could be begun, the
+// result tells what ran, and has the trees that were made.
 func (e *Engine) Build(ctx context.Context, m *manifest.Manifest, names []string, span *monitor.Span) (*Result, error) {
-	all, err := e.plans(m)
+	all, err := e.take(m)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	b := &build{e: e, m: m, plans: all, span: span, cancel: cancel, results: map[string][]StageResult{}, work: map[string]*future{}, begun: map[*plan]bool{}}
-	res := &Result{Trees: map[string]*store.Object{}}
-	finish := func(err error) (*Result, error) {
-		for _, p := range m.Pipelines {
-			res.Stages = append(res.Stages, b.results[p.Name]...)
+	g, err := e.newGraph(all, names)
+	if err != nil {
+		return &Result{}, err
+	}
+	b := &build{e: e, m: m, plans: all, span: span, results: map[string][]StageResult{}, total: g.total}
+	for _, p := range m.Pipelines {
+		b.hits(all[p.Name], g.have[all[p.Name]])
+	}
+	if len(g.nodes) > 0 {
+		if err := e.prepare(); err != nil {
+			return &Result{Cached: g.cached}, err
 		}
-		res.Cached = b.cached
+		if e.note != "" {
+			span.Emit(monitor.Event{Kind: monitor.Note, Text: e.note})
+			e.note = ""
+		}
+		err = b.run(ctx, g)
+	} else {
+		e.sweep()
+	}
+	res := &Result{Trees: map[string]*store.Object{}, Cached: g.cached + b.shared}
+	for _, p := range m.Pipelines {
+		res.Stages = append(res.Stages, b.results[p.Name]...)
+	}
+	for _, name := range names {
+		if obj := g.roots[all[name]].object(); obj != nil {
+			res.Trees[name] = obj
+		}
+	}
+	if err != nil {
 		return res, err
 	}
-
-	need, sources, err := b.missing(names)
-	if err != nil {
-		return finish(err)
+	if len(b.failures) > 0 {
+		b.blocked(g, names)
+		return res, &BuildError{b.failures}
 	}
-	if len(need) > 0 {
-		if err := e.prepare(); err != nil {
-			return finish(err)
-		}
-		if len(sources) > 0 && e.cfg.Fetch != nil {
-			if err := e.cfg.Fetch(ctx, m, sources, span); err != nil {
-				return finish(err)
-			}
-		}
-		span.Progress(0, int64(b.total), "stages")
-	}
-	var wg sync.WaitGroup
-	errs := make([]error, len(names))
-	for i, name := range names {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			obj, err := b.tree(ctx, all[name])
-			if err != nil {
-				cancel(err)
-				errs[i] = err
-				return
-			}
-			b.mu.Lock()
-			res.Trees[name] = obj
-			b.mu.Unlock()
-		}()
-	}
-	wg.Wait()
-	b.wg.Wait()
-	_ = e.tidy() // what it cannot remove, closing the engine does
-	return finish(firstError(ctx, errs))
+	return res, nil
 }
 
-// firstError picks the error that the others followed from.
-func firstError(ctx context.Context, errs []error) error {
-	for _, err := range errs {
-		if err != nil {
-			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-				return cause
-			}
-			return err
+// run runs the steps of a graph, and fetches beside them what they read.
+func (b *build) run(parent context.Context, g *graph) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	g.expect(b.e.cfg.Store.Recall())
+	b.span.Progress(0, int64(b.total), "stages")
+	s := newSchedule(g, b.e.cfg.Jobs, cmp.Or(b.e.cfg.Memory, availableMemory("/"), math.MaxInt64))
+	s.run = func(n *node) (*store.Object, error) { return b.runStep(ctx, n) }
+	s.queued = func(n *node) *monitor.Span { return b.span.Start(b.stageEvent(monitor.CatWait, n.pl, n.st.from)) }
+	s.await = func(n *node) error { return b.await(ctx, n) }
+	s.lost = func(f Failure) {
+		if ctx.Err() != nil {
+			return // it follows from the end of the build
 		}
+		// One answer can be that of several files.
+		same := slices.IndexFunc(b.failures, func(o Failure) bool { return o.Err.Error() == f.Err.Error() })
+		if same >= 0 {
+			b.failures[same].nodes = append(b.failures[same].nodes, f.nodes...)
+			return
+		}
+		b.failures = append(b.failures, f)
+		if !b.e.cfg.KeepGoing {
+			cancel(f.Err)
+		}
+	}
+	var fetching sync.WaitGroup
+	if files := g.downloads(b.m); len(files) > 0 {
+		fetching.Go(func() { s.arrivedAll(b.fetch(ctx, files, s.arrived)) })
+	} else {
+		s.arrivedAll(nil)
+	}
+	s.begin(g)
+	s.wait(ctx)
+	cancel(nil) // what is still fetched is of no use any more
+	fetching.Wait()
+	for _, n := range g.nodes {
+		n.unclaim()
+	}
+	_ = b.e.tidy()                             // what it cannot remove, closing the engine does
+	_ = b.e.cfg.Store.Remember(b.remembered()) // without it the next build plans worse
+	if parent.Err() != nil {
+		return context.Cause(parent)
 	}
 	return nil
 }
 
-// cachedUpTo finds the last step whose tree is in the store; -1: none is.
-func (b *build) cachedUpTo(pl *plan) (int, *store.Object) {
-	for i := len(pl.steps) - 1; i >= 0; i-- {
-		if obj, ok := b.e.cfg.Store.Lookup(pl.steps[i].key); ok {
-			return i, obj
-		}
-	}
-	return -1, nil
-}
-
-// missing finds the pipelines that have to run for names, and the checksums of the
-// source items that their steps read.
-func (b *build) missing(names []string) (need map[*plan]bool, sources []string, err error) {
-	need, seen := map[*plan]bool{}, map[*plan]bool{}
-	keys := map[string]bool{}
-	var visit func(pl *plan)
-	visit = func(pl *plan) {
-		if seen[pl] {
-			return
-		}
-		seen[pl] = true
-		have, _ := b.cachedUpTo(pl)
-		if have == len(pl.steps)-1 {
-			b.cached += len(pl.p.Stages)
-			return
-		}
-		need[pl] = true
-		if pl.build != nil {
-			visit(pl.build)
-		}
-		if pl.custom != "" {
-			sources = append(sources, pl.custom)
-		}
-		from := 0
-		if have >= 0 {
-			from = pl.steps[have].to
-		}
-		b.cached += from
-		for _, st := range pl.steps[have+1:] {
-			if keys[st.key] {
-				continue // another pipeline makes it
-			}
-			keys[st.key] = true
-			b.total += st.to - st.from
-			for i := st.from; i < st.to; i++ {
-				for _, in := range pl.p.Stages[i].Inputs {
-					if in.Origin == manifest.OriginSource {
-						for _, ref := range in.References {
-							sources = append(sources, ref.ID)
-						}
-					}
-				}
-				for _, qs := range pl.inputs[i] {
-					for _, q := range qs {
-						visit(q)
-					}
-				}
+// remembered is what of this build the next ones plan with.
+func (b *build) remembered() []store.Ran {
+	var out []store.Ran
+	for _, list := range b.results {
+		for _, r := range list {
+			if r.Success && r.Wall > 0 {
+				out = append(out, store.Ran{ID: r.ID, Type: r.Type, Cost: store.Cost{Wall: r.Wall, CPU: r.CPU, MaxRSS: r.MaxRSS}})
 			}
 		}
 	}
-	for _, name := range names {
-		pl := b.plans[name]
-		if pl == nil {
-			return nil, nil, fmt.Errorf("no pipeline %q in the manifest", name)
-		}
-		if len(pl.p.Stages) == 0 {
-			return nil, nil, fmt.Errorf("pipeline %q has no stages, so there is no tree of it", name)
-		}
-		visit(pl)
-	}
-	slices.Sort(sources)
-	return need, slices.Compact(sources), nil
+	return out
 }
 
-// tree returns the tree that a pipeline ends in.
-func (b *build) tree(ctx context.Context, pl *plan) (*store.Object, error) {
-	have, obj := b.cachedUpTo(pl)
-	if have == len(pl.steps)-1 {
-		return obj, nil
-	}
-	// The trees that later stages read are wanted at once, so that they are made
-	// while the first stages run.
-	for i := have + 2; i < len(pl.steps); i++ {
-		for _, q := range pl.needs(pl.steps[i]) {
-			b.ahead(ctx, q)
+// blocked fills in what each failure blocks.
+func (b *build) blocked(g *graph, names []string) {
+	for i := range b.failures {
+		f := &b.failures[i]
+		lost := behind(f.nodes)
+		for _, name := range names {
+			if n := g.roots[b.plans[name]].by; n == nil || !lost[n] {
+				continue
+			}
+			labels := []string{name}
+			if b.e.cfg.Labels != nil {
+				labels = b.e.cfg.Labels(name)
+			}
+			for _, l := range labels {
+				if !slices.Contains(f.Blocks, l) {
+					f.Blocks = append(f.Blocks, l)
+				}
+			}
 		}
+		slices.Sort(f.Blocks)
 	}
-	for i := have + 1; i < len(pl.steps); i++ {
-		st := pl.steps[i]
-		var err error
-		base := obj
-		if obj, err = b.step(ctx, pl, st, base); err != nil {
-			return nil, err
-		}
-	}
-	return obj, nil
 }
 
-// ahead makes the tree of a pipeline in the background. A failure ends the build:
-// whoever wants the tree would come to it later.
-func (b *build) ahead(ctx context.Context, q *plan) {
-	b.mu.Lock()
-	begun := b.begun[q]
-	b.begun[q] = true
-	b.mu.Unlock()
-	if begun {
-		return
-	}
-	b.wg.Add(1)
-	go func() {
-		defer b.wg.Done()
-		if _, err := b.tree(ctx, q); err != nil {
-			b.cancel(err)
-		}
-	}()
-}
-
-// step makes the tree of one step, or waits for the one that is making it.
-func (b *build) step(ctx context.Context, pl *plan, st step, base *store.Object) (*store.Object, error) {
-	b.mu.Lock()
-	f := b.work[st.key]
-	if f != nil {
-		b.mu.Unlock()
-		select {
-		case <-f.done:
-			return f.obj, f.err
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	f = &future{done: make(chan struct{})}
-	b.work[st.key] = f
-	b.mu.Unlock()
-	defer close(f.done)
-	f.obj, f.err = b.runStep(ctx, pl, st, base)
-	return f.obj, f.err
-}
-
-// runStep gets what the step needs, waits for a place, and runs it.
-func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Object) (*store.Object, error) {
-	if from := pl.adopted(st); from != nil {
-		obj, err := b.tree(ctx, from)
-		if err != nil {
-			return nil, err
-		}
-		obj, err = b.execute(ctx, pl, st, base, map[*plan]*store.Object{from: obj})
-		b.progress(st)
-		return obj, err
-	}
-	needed := pl.needs(st)
-	trees := map[*plan]*store.Object{}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	errs := make([]error, len(needed))
-	for i, q := range needed {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			obj, err := b.tree(ctx, q)
-			mu.Lock()
-			defer mu.Unlock()
-			trees[q], errs[i] = obj, err
-		}()
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	select {
-	case b.e.slots <- struct{}{}:
-		defer func() { <-b.e.slots }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+// runStep runs a step whose turn it is: all that it needs is there.
+func (b *build) runStep(ctx context.Context, n *node) (*store.Object, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	obj, err := b.execute(ctx, pl, st, base, trees)
-	b.progress(st)
+	if err := b.claim(n); err != nil {
+		return nil, err
+	}
+	defer n.unclaim()
+	if obj, ok := b.e.lookup(n.st.key); ok { // another build was faster
+		b.mu.Lock()
+		b.shared += n.st.to - n.st.from
+		b.mu.Unlock()
+		b.progress(n.st)
+		return obj, nil
+	}
+	trees := map[*plan]*store.Object{}
+	for q, m := range n.trees {
+		trees[q] = m.object()
+	}
+	obj, err := b.execute(ctx, n.pl, n.st, n.base.object(), trees)
+	b.progress(n.st)
 	return obj, err
 }
 
@@ -322,28 +242,9 @@ func (b *build) runStep(ctx context.Context, pl *plan, st step, base *store.Obje
 func (b *build) progress(st step) {
 	b.mu.Lock()
 	b.done += st.to - st.from
-	done, total := b.done, b.total
+	done := b.done
 	b.mu.Unlock()
-	b.span.Progress(int64(done), int64(max(total, done)), "stages")
-}
-
-// needs are the pipelines whose trees a step needs: its build root, unless nothing
-// runs in it, and what its stages read.
-func (pl *plan) needs(st step) []*plan {
-	if from := pl.adopted(st); from != nil {
-		return []*plan{from}
-	}
-	var out []*plan
-	if pl.build != nil {
-		out = append(out, pl.build)
-	}
-	for i := st.from; i < st.to; i++ {
-		for _, qs := range pl.inputs[i] {
-			out = append(out, qs...)
-		}
-	}
-	slices.SortFunc(out, func(a, b *plan) int { return cmp.Compare(a.p.Name, b.p.Name) })
-	return slices.Compact(out)
+	b.span.Progress(int64(done), int64(b.total), "stages")
 }
 
 func (b *build) target(pipeline string) string {
@@ -351,31 +252,4 @@ func (b *build) target(pipeline string) string {
 		return ""
 	}
 	return b.e.cfg.Target(pipeline)
-}
-
-// adopted tells whether a step is nothing but the copy of a whole tree into an
-// empty one. Its result is that tree, layer for layer: nothing needs to run.
-func (pl *plan) adopted(st step) *plan {
-	if st.from != 0 || st.to != 1 {
-		return nil
-	}
-	s := pl.p.Stages[0]
-	if pl.progs[0].native == nil || s.Type != "org.osbuild.copy" || len(s.Devices) > 0 || len(s.Mounts) > 0 || len(s.Inputs) != 1 || len(s.Options) != 1 {
-		return nil
-	}
-	paths, _ := s.Options["paths"].([]any)
-	if len(paths) != 1 {
-		return nil
-	}
-	path, _ := paths[0].(map[string]any)
-	from, _ := path["from"].(string)
-	to, _ := path["to"].(string)
-	for name, in := range s.Inputs {
-		whole := len(path) == 2 && from == "input://"+name+"/" && (to == "tree:///" || to == "/" || to == "tree://")
-		reads := pl.inputs[0][name]
-		if whole && in.Type == "org.osbuild.tree" && len(in.Options) == 0 && len(reads) == 1 && len(reads[0].steps) > 0 {
-			return reads[0]
-		}
-	}
-	return nil
 }

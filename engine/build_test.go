@@ -38,7 +38,7 @@ func TestSecondBuildRunsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	work := filepath.Join(t.TempDir(), "never made")
-	e2 := New(Config{Host: testHost, Store: again, Work: work, Fetch: func(context.Context, *manifest.Manifest, []string, *monitor.Span) error {
+	e2 := New(Config{Host: testHost, Store: again, Work: work, Fetch: func(context.Context, *manifest.Manifest, []string, *monitor.Span, func(string, error)) error {
 		t.Error("something was fetched")
 		return nil
 	}})
@@ -80,7 +80,7 @@ func TestWhatIsBuiltAgain(t *testing.T) {
 	s := newStore(t)
 	fetched := 0
 	e := newEngine(t, s, func(c *Config) {
-		c.Fetch = func(_ context.Context, _ *manifest.Manifest, sums []string, _ *monitor.Span) error {
+		c.Fetch = func(_ context.Context, _ *manifest.Manifest, sums []string, _ *monitor.Span, _ func(string, error)) error {
 			fetched++
 			if diff := cmp.Diff([]string{sum}, sums); diff != "" {
 				t.Errorf("fetched (-want +got):\n%s", diff)
@@ -254,16 +254,22 @@ func TestAdoptedCopy(t *testing.T) {
 	e := newEngine(t, s)
 	os1 := pipe("os", stage(shStage, `{"script":"mkdir -p a/b; echo x > a/b/f; ln a/b/f hard; ln -s a/b soft; chmod 2751 a; chown 3:4 a; mkfifo fifo; touch -d @1000 a/b/f; chmod 711 ."}`), note("gone", "1"), stage(shStage, `{"script":"rm gone; touch -d @2000 ."}`))
 	realCopy := copyOf("os")
-	realCopy.Options = options(`{"paths":[{"from":"input://tree/","to":"tree:///","remove_destination":false}]}`)
+	realCopy.Options = options(`{"paths":[{"from":"input://tree/","to":"tree:///."}]}`)
 	m := plan1(os1, pipe("adopted", copyOf("os")), pipe("copied", realCopy), pipe("on top", copyOf("os"), note("more", "1")))
-	res := mustBuild(t, e, m, "os", "adopted")
+	// With an input of another name, and with what means nothing for an empty tree.
+	for i, opts := range []string{`{"paths":[{"from":"input://root-tree/","to":"tree:///"}]}`, `{"paths":[{"from":"input://root-tree/","to":"tree:///","remove_destination":true}]}`} {
+		again := stage("org.osbuild.copy", opts)
+		again.Inputs = map[string]*manifest.Input{"root-tree": treeOf("os")}
+		m.Pipelines = append(m.Pipelines, pipe(fmt.Sprintf("again %d", i), again))
+	}
+	res := mustBuild(t, e, m, "os", "adopted", "again 0", "again 1")
 	if n := layerCount(t, s); n != 3 {
 		t.Errorf("%d layers", n)
 	}
 	if diff := cmp.Diff(res.Trees["os"].Layers, res.Trees["adopted"].Layers); diff != "" {
 		t.Errorf("layers:\n%s", diff)
 	}
-	if last := res.Stages[len(res.Stages)-1]; last.Pipeline != "adopted" || !last.Success {
+	if last := res.Stages[3]; last.Pipeline != "adopted" || !last.Success {
 		t.Errorf("not told: %+v", last)
 	}
 	res = mustBuild(t, e, m, "adopted", "copied", "on top")
@@ -328,16 +334,19 @@ func TestInPlaceIsOneLayer(t *testing.T) {
 	e := newEngine(t, s)
 	mkfs := stage("org.osbuild.mkfs.ext4", `{"uuid":"6e4ff95f-f662-45ee-a82a-bdf44a2d0b75","label":"root"}`)
 	mkfs.Devices = map[string]*manifest.Device{"device": loopback(`{"filename":"disk.img"}`)}
-	m := plan1(pipe("p", note("before", "1"), stage("org.osbuild.truncate", `{"filename":"disk.img","size":"16M"}`), mkfs, note("after", "1")))
+	// One that changes nothing in place by itself, and has a device.
+	reads := stage(readStage, `{}`)
+	reads.Devices = mkfs.Devices
+	m := plan1(pipe("p", note("before", "1"), stage("org.osbuild.truncate", `{"filename":"disk.img","size":"16M"}`), mkfs, reads, note("after", "1")))
 	res := mustBuild(t, e, m, "p")
 	if n := len(res.Trees["p"].Layers); n != 3 {
 		t.Errorf("%d layers", n)
 	}
-	if len(res.Stages) != 4 {
+	if len(res.Stages) != 5 {
 		t.Errorf("ran %v", ran(res))
 	}
 	// The first of a run of stages that change the file alone is not kept apart.
-	m.Pipelines[0].Stages[3] = note("after", "2")
+	m.Pipelines[0].Stages[4] = note("after", "2")
 	if diff := cmp.Diff([]string{"p note"}, ran(mustBuild(t, e, m, "p"))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

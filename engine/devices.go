@@ -224,10 +224,15 @@ func (v *environment) mount(root string, m *manifest.Mount, devices map[string]*
 }
 
 // unmountFS unmounts a file system for good: what the stage's own view of it held
-// is gone when the stage is, which can take a moment.
+// is gone when the stage is, which can take a moment. It fails too when what was
+// written to the file system did not get to its device: the file below it can have no
+// room left on the disk, and no program is told of it before it syncs.
 func unmountFS(target string) error {
+	var written error
 	if fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-		unix.Syncfs(fd)
+		if err := unix.Syncfs(fd); err != nil {
+			written = &os.PathError{Op: "syncfs", Path: target, Err: err}
+		}
 		unix.Close(fd)
 	}
 	var err error
@@ -240,7 +245,7 @@ func unmountFS(target string) error {
 	if err != nil {
 		return &os.PathError{Op: "umount", Path: target, Err: err}
 	}
-	return nil
+	return written
 }
 
 // bindMount mounts a directory of a mount over one of the tree.

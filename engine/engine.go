@@ -5,9 +5,11 @@
 // A tour: [New] binds an [Engine] to a store and a place for progress.
 // [Engine.Build] makes the trees of some pipelines (build.go): keys.go names what
 // each step would make, steps that the store has are not run, and of the others
-// those that do not wait for each other run at the same time. step.go runs one
-// step: it mounts the layers below, gives every stage its inputs, devices and
-// mounts (inputs.go, devices.go), and commits what changed as one more layer.
+// (graph.go) those that do not wait for each other run at the same time, and while
+// files are fetched (schedule.go, expect.go). step.go runs one
+// step: it mounts the layers below (worktree.go; or copies them, layers.go), gives
+// every stage its inputs, devices and mounts (environment.go, devices.go), and commits
+// what changed as one more layer (commit.go, names.go).
 // [Engine.Export] copies or links files of a tree to where a person wants them.
 package engine
 
@@ -20,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,17 +36,18 @@ import (
 	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
-	"golang.org/x/sys/unix"
 )
 
 // Config says what an engine works with.
 type Config struct {
 	Store   *store.Store
 	Jobs    int             // steps at the same time; 0: the number of CPUs
+	Memory  int64           // bytes that steps which run at the same time may be expected to take; 0: what there is
 	Var     string          // below which /var of build roots is that name no place of their own; "" is /var/tmp
 	Work    string          // for mount points; "" is below /run or the temporary directory
 	Agent   string          // program to run as agent; "" is this one
 	Sandbox string          // one of Sandboxes; "" is auto
+	Layers  string          // one of LayerKinds; "" is auto
 	Monitor *monitor.Stream // may be nil
 	Limit   time.Duration   // of each stage; 0: none
 
@@ -56,12 +58,22 @@ type Config struct {
 	// machine's.
 	Host Host
 
-	// Fetch brings the source items of these checksums into the store. A build
-	// calls it once, with all that the steps that have to run need.
-	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span) error
+	// KeepGoing makes all that does not depend on what failed. Else the first failure
+	// ends a build.
+	KeepGoing bool
+
+	// Fetch brings the source items of these checksums into the store, the first ones
+	// first. A build calls it once, with all that the steps that have to run need, and
+	// runs steps meanwhile. done, which may be called from several goroutines, takes
+	// what became of an item; the result of Fetch is that of all that it did not tell of.
+	Fetch func(ctx context.Context, m *manifest.Manifest, checksums []string, span *monitor.Span, done func(checksum string, err error)) error
 
 	// Target names the target that a pipeline belongs to, for messages; may be nil.
 	Target func(pipeline string) string
+
+	// Labels names all targets that are made of the tree of a pipeline that is asked
+	// for; nil: pipelines are named themselves.
+	Labels func(pipeline string) []string
 }
 
 // Sandboxes are the values of Config.Sandbox: auto, and what it chooses from.
@@ -76,8 +88,7 @@ type Host struct {
 // Engine runs manifests. It can be used from several goroutines, one Build at a
 // time.
 type Engine struct {
-	cfg   Config
-	slots chan struct{}
+	cfg Config
 
 	mu    sync.Mutex
 	space *buildroot.Space // for what steps mount
@@ -89,6 +100,12 @@ type Engine struct {
 	nextN int
 	lib   string // mount point of the library directory, "" when it is shown as it is
 
+	// Trees, see layers.go.
+	copies      bool        // a step copies its tree
+	empty       string      // a directory in the store
+	note        string      // of how trees are kept, for the next build
+	showsLayers func() bool // canShowLayers, once
+
 	// Trees for steps.
 	unchanged map[string]*worktree // mounted, as their layers are; by these
 	places    []string             // mount points that are free
@@ -96,8 +113,14 @@ type Engine struct {
 	ahead     chan *worktree       // not mounted yet
 	making    sync.WaitGroup       // of those
 
+	swept  sync.Map  // directories of exported files, of what killed processes left
+	files  hostFiles // programs of the host, for keys
+	looked looked
+
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended
+	sums     *summer
+	checks   sourceChecks
 }
 
 // New makes an engine. It does nothing to the system yet: what is needed for
@@ -109,7 +132,12 @@ func New(cfg Config) *Engine {
 	if cfg.Jobs <= 0 {
 		cfg.Jobs = runtime.NumCPU()
 	}
-	return &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Jobs), roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}}
+	if v, err := filepath.Abs(cfg.Var); err == nil && cfg.Var != "" {
+		cfg.Var = v // threads of a Space have another working directory
+	}
+	e := &Engine{cfg: cfg, roots: map[string]*root{}, runs: map[string]*binfmt.Handle{}, files: hostFiles{store: cfg.Store}}
+	e.showsLayers = sync.OnceValue(e.canShowLayers)
+	return e
 }
 
 // StageError is a stage that failed.
@@ -175,14 +203,8 @@ func (e *Engine) prepare() error {
 		space.Close()
 		return err
 	}
-	dir := e.cfg.Work
-	if dir == "" {
-		dir = "/run/osbuild-star"
-		if os.MkdirAll(dir, 0o755) != nil {
-			dir = os.TempDir()
-		}
-	}
-	work, err := scratch.New(dir, "osbuild-star-run.")
+	e.sweep()
+	work, err := scratch.New(e.workDir(), workPrefix)
 	if err != nil {
 		space.Close()
 		under.Close()
@@ -195,51 +217,21 @@ func (e *Engine) prepare() error {
 		work.Close()
 		return err
 	}
-	_ = binfmt.Sweep() // what a killed process left; without binfmt_misc it left nothing
 	e.space, e.under, e.work, e.run = space, under, work, run
+	e.empty = filepath.Join(run.Path, "empty")
+	if err = os.Mkdir(e.empty, 0o755); err == nil {
+		err = e.chooseLayers()
+	}
+	if err != nil {
+		e.space = nil
+		return errors.Join(err, space.Close(), under.Close(), run.Close(), work.Close())
+	}
+	_ = binfmt.Sweep() // what a killed process left; without binfmt_misc it left nothing
 	e.unchanged, e.ahead = map[string]*worktree{}, make(chan *worktree, 1)
 	e.settling, e.settled = make(chan struct{}, 1), make(chan struct{})
 	go e.settle(e.settling, e.settled)
+	e.sums = newSummer(e.cfg.Store)
 	return nil
-}
-
-// settleEvery is how often what has been committed is written out while a build goes
-// on: a stage that commits waits for a sync of another that is under way.
-const settleEvery = 2 * time.Second
-
-// settle writes out what has been committed, beside the stages that run meanwhile,
-// so that it is safe against a crash of the machine. A failure costs nothing but a
-// rebuild after such a crash.
-func (e *Engine) settle(wake <-chan struct{}, done chan<- struct{}) {
-	defer close(done)
-	pending := false
-	tick := time.NewTicker(settleEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case _, open := <-wake:
-			if pending = pending || open; open {
-				continue
-			}
-			if pending {
-				_ = e.cfg.Store.Settle()
-			}
-			return
-		case <-tick.C:
-			if pending {
-				pending = false
-				_ = e.cfg.Store.Settle()
-			}
-		}
-	}
-}
-
-// committed tells the settler of something new.
-func (e *Engine) committed() {
-	select {
-	case e.settling <- struct{}{}:
-	default: // it knows already
-	}
 }
 
 // Close ends the build roots and removes what the engine made for itself.
@@ -263,6 +255,7 @@ func (e *Engine) Close() error {
 		}()
 	}
 	close(e.settling)
+	e.sums.close()
 	wg.Wait()
 	<-e.settled
 	e.roots = map[string]*root{}
@@ -363,7 +356,7 @@ func (e *Engine) buildRoot(ctx context.Context, pl *plan, runner string, tree *s
 		if tree != nil {
 			name = "buildroot"
 		}
-		span := parent.Start(monitor.Event{Category: monitor.CatPhase, Name: "start " + name + " (" + runner + ")"})
+		span := parent.Start(monitor.Event{Category: monitor.CatRoot, Name: "start " + name + " (" + runner + ")"})
 		br, err := e.openRoot(ctx, r, pl, runner, vardir, tree)
 		e.mu.Lock()
 		r.br, r.err = br, err
@@ -383,6 +376,12 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 			r.dir = ""
 		}
 	}()
+	if vardir != "" {
+		// Threads of the Space have another working directory.
+		if vardir, err = filepath.Abs(vardir); err != nil {
+			return nil, err
+		}
+	}
 	program, err := e.showRunner(r, pl)
 	if err != nil {
 		return nil, err
@@ -393,10 +392,7 @@ func (e *Engine) openRoot(ctx context.Context, r *root, pl *plan, runner, vardir
 		if err := os.Mkdir(at, 0o755); err != nil {
 			return nil, err
 		}
-		err := e.under.Do(func() error {
-			return buildroot.MountTree(e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: tree.LayerDirs()}, at)
-		})
-		if err != nil {
+		if err := e.under.Do(func() error { return e.mountObject(tree, at) }); err != nil {
 			return nil, err
 		}
 		r.tree = at
@@ -434,6 +430,8 @@ func (e *Engine) hint(err error, output string) string {
 	var le *buildroot.LimitError
 	var lib *libdir.Error
 	switch {
+	case saysFull(err, output):
+		return e.spaceHint(err, output)
 	case errors.As(err, &lib):
 		return lib.Hint
 	case errors.As(err, &we) && we.Hint != "":
@@ -445,14 +443,5 @@ func (e *Engine) hint(err error, output string) string {
 	case errors.As(err, &le):
 		return "give it more time with --stage-timeout, or look at what it waits for"
 	}
-	text := strings.ToLower(output)
-	if err != nil {
-		text += strings.ToLower(err.Error())
-	}
-	var st unix.Statfs_t
-	if strings.Contains(text, "no space left on device") && unix.Statfs(e.cfg.Store.Dir, &st) == nil {
-		return fmt.Sprintf("the store %s has %s free: free some, or use another place: --store DIR",
-			e.cfg.Store.Dir, monitor.Bytes(int64(st.Bavail)*st.Bsize))
-	}
-	return ""
+	return e.spaceHint(err, output)
 }

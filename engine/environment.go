@@ -184,10 +184,6 @@ func (v *environment) openInputs(args *arguments, served bool) ([]buildroot.Moun
 	return mounts, err
 }
 
-func (v *environment) mountObject(o *store.Object, target string) error {
-	return buildroot.MountTree(v.b.e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: o.LayerDirs()}, target)
-}
-
 func (v *environment) treeInput(name, target string) error {
 	reads := v.pl.inputs[v.i][name]
 	if len(reads) != 1 {
@@ -197,7 +193,7 @@ func (v *environment) treeInput(name, target string) error {
 	if o == nil {
 		return nil // a pipeline without stages: an empty tree
 	}
-	return v.mountObject(o, target)
+	return v.b.e.mountObject(o, target)
 }
 
 // filesOfPipelines shows single files of trees, at the paths they have there.
@@ -212,7 +208,7 @@ func (v *environment) filesOfPipelines(name string, in *manifest.Input, target s
 		if err := os.Mkdir(view, 0o700); err != nil {
 			return data, err
 		}
-		if err := v.mountObject(v.trees[q], view); err != nil {
+		if err := v.b.e.mountObject(v.trees[q], view); err != nil {
 			return data, err
 		}
 		// What is shown is bound from the view, which then is not needed any more.
@@ -278,23 +274,42 @@ func (v *environment) filesOfSources(name, target string) (data stages.InputData
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return data, err
 	}
-	store := v.b.e.cfg.Store.SourcesDir()
-	now := time.Now()
+	var sums []string
 	for _, ref := range v.pl.ids.References(v.pl.p, v.i, name) {
-		if _, dup := data.Files[ref.ID]; dup {
-			continue
+		if _, dup := data.Files[ref.ID]; !dup {
+			sums = append(sums, ref.ID)
+			data.Files[ref.ID] = metadataOf(ref)
 		}
-		if err := os.Link(sources.Path(store, ref.ID), filepath.Join(dir, ref.ID)); err != nil {
-			return data, fmt.Errorf("source file %s is not in the store: %w", ref.ID, err)
+	}
+	store := v.b.e.cfg.Store.SourcesDir()
+	err = v.b.readSources(v.ctx, v.span, sums, func() error {
+		now := time.Now()
+		for _, sum := range sums {
+			if err := os.Link(sources.Path(store, sum), filepath.Join(dir, sum)); err != nil {
+				return fmt.Errorf("source file %s is not in the store: %w", sum, err)
+			}
+			// When it was fetched must not show in what is made of it: like everything
+			// that is new in the tree, its copies are clamped to the source epoch.
+			if err := freshen(filepath.Join(dir, sum), now); err != nil {
+				return err
+			}
 		}
-		// When it was fetched must not show in what is made of it: like everything
-		// that is new in the tree, its copies are clamped to the source epoch.
-		if err := os.Chtimes(filepath.Join(dir, ref.ID), now, now); err != nil {
-			return data, err
-		}
-		data.Files[ref.ID] = metadataOf(ref)
+		return nil
+	})
+	if err != nil {
+		return data, err
 	}
 	return data, buildroot.Bind(dir, target, true)
+}
+
+// freshen makes a file of a source one that does not tell when it was fetched, and by
+// whom: like everything that is new in the tree, its copies are clamped to the source
+// epoch.
+func freshen(p string, now time.Time) error {
+	if err := os.Chmod(p, 0o644); err != nil {
+		return err
+	}
+	return os.Chtimes(p, now, now)
 }
 
 // metadataOf is what a reference passes on to the stage.

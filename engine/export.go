@@ -28,8 +28,7 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 		return fmt.Errorf("exporting: %w", err)
 	}
 	parent := filepath.Dir(dir)
-	// The name is nobody else's: what has it, and no owner, is removed.
-	tmp, err := scratch.New(parent, ".osbuild-star-export.")
+	tmp, err := scratch.New(parent, exportPrefix)
 	if err != nil {
 		return fmt.Errorf("exporting: %w", err)
 	}
@@ -44,11 +43,11 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 	}
 	defer os.Remove(view)
 	err = e.space.Do(func() error {
-		if err := buildroot.MountTree(e.cfg.Store.LayersDir(), buildroot.Overlay{Lower: o.LayerDirs()}, view); err != nil {
+		if err := e.mountObject(o, view); err != nil {
 			return err
 		}
 		defer buildroot.Unmount(view)
-		return copyTreeContext(ctx, view, to)
+		return copyTree(ctx, view, to)
 	})
 	if err != nil {
 		return fmt.Errorf("exporting: %w", err)
@@ -59,11 +58,13 @@ func (e *Engine) ExportTree(ctx context.Context, o *store.Object, dir string) er
 	return nil
 }
 
-func copyTree(from, to string) error { return copyTreeContext(context.Background(), from, to) }
+// exportPrefix begins the names of directories, beside what is exported, for what is on
+// the way. They are nobody else's: what has such a name, and no owner, is removed.
+const exportPrefix = ".osbuild-star-export."
 
-// copyTreeContext copies with cp, which knows about holes, links, attributes and
+// copyTree copies with cp, which knows about holes, links, attributes and
 // reflinks.
-func copyTreeContext(ctx context.Context, from, to string) error {
+func copyTree(ctx context.Context, from, to string) error {
 	out, err := exec.CommandContext(ctx, "cp", "-a", "--reflink=auto", from+"/.", to).CombinedOutput()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -78,45 +79,70 @@ func copyTreeContext(ctx context.Context, from, to string) error {
 // hard link where the file system allows it, and else as a copy. A file that is
 // there already as it should be is left alone; changed tells.
 func (e *Engine) ExportFile(ctx context.Context, o *store.Object, path, dest string) (changed bool, err error) {
-	f, err := layers(o.LayerDirs()).find(path)
+	if ctx.Err() != nil { // a tree has many files
+		return false, context.Cause(ctx)
+	}
+	f, err := layersOf(o).find(path)
 	if err != nil {
 		return false, err
 	}
-	if sameFile(o, f, dest) {
-		return false, nil
+	dir := filepath.Dir(dest)
+	if _, swept := e.swept.LoadOrStore(dir, true); !swept {
+		scratch.Sweep(dir, exportPrefix) // also where nothing is to be done
 	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
-		return false, fmt.Errorf("exporting: %w", err)
+	name := digest(o.Key, filepath.Clean("/"+path))
+	if same, err := sameFile(ctx, name, f, dest); same || err != nil {
+		return false, err
 	}
-	tmp := filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d.new", filepath.Base(dest), os.Getpid()))
-	os.Remove(tmp)
-	defer os.Remove(tmp)
+	way, err := scratch.New(dir, exportPrefix)
+	if err != nil {
+		return false, exportError(dest, err)
+	}
+	defer way.Close()
+	tmp := filepath.Join(way.Path, filepath.Base(dest))
 	linked, err := exportTo(ctx, o, f, tmp)
 	if err != nil {
 		if ctx.Err() != nil {
 			return false, context.Cause(ctx)
 		}
-		return false, fmt.Errorf("exporting to %s: %w", dest, err)
+		return false, exportError(dest, err)
 	}
 	if !linked {
 		// A file system without such attributes costs another copy next time.
-		_ = unix.Lsetxattr(tmp, exportedFrom, []byte(o.Key), 0)
+		_ = unix.Lsetxattr(tmp, exportedFrom, []byte(name), 0)
 	}
 	if err := os.Rename(tmp, dest); err != nil {
-		return false, fmt.Errorf("exporting: %w", err)
+		return false, exportError(dest, err)
 	}
 	return true, nil
+}
+
+// exportError says that a file could not be put there, and what can be done.
+func exportError(dest string, err error) error {
+	err = fmt.Errorf("exporting to %s: %w", dest, err)
+	for _, no := range []error{unix.EROFS, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, no) {
+			return &HostError{err, "name another directory: --out DIR"}
+		}
+	}
+	return Full(err, Place{What: "the directory for the result,", Dir: filepath.Dir(dest), Otherwise: "--out DIR"})
 }
 
 // exportTo makes a file at tmp, which must not exist, of the file f.
 func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked bool, err error) {
 	if err := reflink(f.data, tmp); err != nil {
 		// A link has the mode and times that the data have.
-		if f.meta == f.data && os.Link(f.data, tmp) == nil {
+		if f.meta == f.data && !o.ReadOnly(f.data) && os.Link(f.data, tmp) == nil {
 			return true, o.RecordLink(f.data)
 		}
-		out, err := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", f.data, tmp).CombinedOutput()
-		if err != nil {
+		cmd := exec.CommandContext(ctx, "cp", "--sparse=always", "--preserve=mode,timestamps", f.data, tmp)
+		cmd.Env = append(os.Environ(), "LC_ALL=C")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			for _, no := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES} { // in the words of C
+				if strings.Contains(strings.ToLower(string(out)), no.Error()) {
+					return false, no
+				}
+			}
 			return false, fmt.Errorf("cp: %w: %s", err, strings.TrimSpace(string(out)))
 		}
 	}
@@ -130,27 +156,37 @@ func exportTo(ctx context.Context, o *store.Object, f found, tmp string) (linked
 	return false, os.Chtimes(tmp, st.ModTime(), st.ModTime())
 }
 
-// exportedFrom is the extended attribute of an exported copy that names the object
-// it is of. Size and time would not do: times are clamped to the source epoch.
+// exportedFrom is the extended attribute of an exported copy that names the object and
+// the file that it is of. Size and time would not do: times are clamped to the source epoch.
 const exportedFrom = "user.osbuild-star.object"
 
 // sameFile tells whether dest is f by a hard link, or a copy of it that nobody wrote
-// to.
-func sameFile(o *store.Object, f found, dest string) bool {
+// to; or else has the same content, as what another plan made may have.
+func sameFile(ctx context.Context, name string, f found, dest string) (bool, error) {
 	a, err := os.Stat(f.meta)
 	if err != nil {
-		return false
+		return false, nil // it is told when it is exported
 	}
 	b, err := os.Lstat(dest)
 	if err != nil || !b.Mode().IsRegular() {
-		return false
+		return false, nil
 	}
 	if os.SameFile(a, b) {
-		return true
+		return true, nil
+	}
+	if a.Size() != b.Size() || a.Mode() != b.Mode() || !a.ModTime().Equal(b.ModTime()) {
+		return false, nil
 	}
 	var key [128]byte
 	n, err := unix.Lgetxattr(dest, exportedFrom, key[:])
-	return err == nil && string(key[:n]) == o.Key && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	if err == nil && string(key[:n]) == name {
+		return true, nil
+	}
+	differs, err := compareFiles(ctx, f.data, dest)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return differs == nil && err == nil, nil
 }
 
 // reflink makes dest share the blocks of from, where the file system can do it.
@@ -182,7 +218,10 @@ func reflink(from, dest string) error {
 // it, which it hides: owner, mode, extended attributes and times.
 func copyRootAttrs(layers []string, upper string) error {
 	var st unix.Stat_t
-	top := layers[len(layers)-1]
+	top, err := filepath.EvalSymlinks(layers[len(layers)-1]) // one of another store is a link
+	if err != nil {
+		return err
+	}
 	if err := unix.Lstat(top, &st); err != nil {
 		return &os.PathError{Op: "lstat", Path: top, Err: err}
 	}
@@ -231,7 +270,9 @@ func readXattrs(from string) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:n]), "\x00"), "\x00") {
-		if strings.HasPrefix(name, "trusted.overlay.") {
+		// The first call counts attributes of overlayfs that a view does not show. One of
+		// a stage's own is kept under the prefix twice.
+		if name == "" || strings.HasPrefix(name, overlayMark) && !strings.HasPrefix(name, overlayMark+"overlay.") {
 			continue
 		}
 		value := make([]byte, 64<<10) // the kernel's limit

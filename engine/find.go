@@ -21,9 +21,10 @@ import (
 // read with CAP_SYS_ADMIN only; without it a file that a later stage renamed, or
 // whose owner it changed, is not found as what it is.
 const (
-	overlayOpaque   = "trusted.overlay.opaque"   // "y": nothing below shows through
-	overlayRedirect = "trusted.overlay.redirect" // where a directory, or the data of a file, is below
-	overlayMetacopy = "trusted.overlay.metacopy" // a file that has no data: it is below
+	overlayMark     = "trusted.overlay."
+	overlayOpaque   = overlayMark + "opaque"   // "y": nothing below shows through
+	overlayRedirect = overlayMark + "redirect" // where a directory, or the data of a file, is below
+	overlayMetacopy = overlayMark + "metacopy" // a file that has no data: it is below
 )
 
 // place is a file or directory of one layer.
@@ -33,12 +34,17 @@ type place struct {
 }
 
 // layers are the directories of an object, bottom first.
-type layers []string
+type layers struct {
+	dirs  []string
+	plain bool // nothing in them is a mark
+}
 
-func (l layers) path(p place) string { return filepath.Join(l[p.layer], p.rel) }
+func layersOf(o *store.Object) layers { return layers{o.LayerDirs(), o.Plain} }
+
+func (l layers) path(p place) string { return filepath.Join(l.dirs[p.layer], p.rel) }
 
 // root is the root of the tree: the roots of all layers, top first.
-func (l layers) root() []place { return l.below(len(l), ".") }
+func (l layers) root() []place { return l.below(len(l.dirs), ".") }
 
 func (l layers) below(layer int, rel string) []place {
 	var out []place
@@ -50,9 +56,9 @@ func (l layers) below(layer int, rel string) []place {
 
 // lstat looks at a place, without following a link on the way.
 func (l layers) lstat(p place) (fs.FileInfo, error) {
-	dir, err := unix.Open(l[p.layer], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Open(l.dirs[p.layer], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: l[p.layer], Err: err}
+		return nil, &os.PathError{Op: "open", Path: l.dirs[p.layer], Err: err}
 	}
 	defer unix.Close(dir)
 	fd, err := unix.Openat2(dir, p.rel, &unix.OpenHow{
@@ -67,6 +73,9 @@ func (l layers) lstat(p place) (fs.FileInfo, error) {
 }
 
 func (l layers) mark(p place, name string) (string, bool) {
+	if l.plain {
+		return "", false
+	}
 	var buf [4096]byte
 	n, err := unix.Lgetxattr(l.path(p), name, buf[:])
 	if err != nil {
@@ -80,8 +89,8 @@ func (l layers) mark(p place, name string) (string, bool) {
 // is one; none when there is none.
 func (l layers) step(dir []place, name string) ([]place, error) {
 	var out []place
-	for i := 0; i < len(dir); i++ {
-		p := place{dir[i].layer, path.Join(dir[i].rel, name)}
+	for _, d := range dir {
+		p := place{d.layer, path.Join(d.rel, name)}
 		st, err := l.lstat(p)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue
@@ -91,7 +100,7 @@ func (l layers) step(dir []place, name string) ([]place, error) {
 		}
 		if !st.IsDir() {
 			// A whiteout, or what a directory above it hides.
-			if isWhiteout(st) || len(out) > 0 {
+			if !l.plain && isWhiteout(st) || len(out) > 0 {
 				return out, nil
 			}
 			return []place{p}, nil
@@ -100,23 +109,43 @@ func (l layers) step(dir []place, name string) ([]place, error) {
 		if v, ok := l.mark(p, overlayOpaque); ok && v == "y" {
 			return out, nil
 		}
-		dir, name, i = l.redirected(p, dir, name, i)
+		to, ok := l.mark(p, overlayRedirect)
+		if !ok {
+			continue
+		}
+		// It was renamed: it has another name below, or is in another directory.
+		if _, absolute := strings.CutPrefix(to, "/"); !absolute {
+			name = to
+			continue
+		}
+		parent, name, err := l.redirected(p, to)
+		if err != nil {
+			return nil, err
+		}
+		below, err := l.step(parent, name)
+		if err != nil || len(below) == 0 {
+			return out, err
+		}
+		if st, err := l.lstat(below[0]); err != nil || !st.IsDir() {
+			return out, err
+		}
+		return append(out, below...), nil
 	}
 	return out, nil
 }
 
-// redirected tells where to go on below p, which was found at dir[i]: a directory
-// that was renamed has another name there, or another directory.
-func (l layers) redirected(p place, dir []place, name string, i int) ([]place, string, int) {
-	to, ok := l.mark(p, overlayRedirect)
-	switch {
-	case !ok:
-	case strings.HasPrefix(to, "/"):
-		return l.below(p.layer, "."), to[1:], -1
-	default:
-		return dir, path.Join(path.Dir(name), to), i
+// redirected finds where a mark of p, the path of something in the tree that the layers
+// below make, leads: the directory and the name in it.
+func (l layers) redirected(p place, to string) (dir []place, name string, err error) {
+	dir = l.below(p.layer, ".")
+	names := strings.Split(to[1:], "/")
+	last := len(names) - 1
+	for _, n := range names[:last] {
+		if dir, err = l.step(dir, n); err != nil {
+			return nil, "", err
+		}
 	}
-	return dir, name, i
+	return dir, names[last], nil
 }
 
 func isWhiteout(st fs.FileInfo) bool {
@@ -173,9 +202,18 @@ func (l layers) data(dir []place, name string, p place) (string, error) {
 		if _, ok := l.mark(p, overlayMetacopy); !ok {
 			return l.path(p), nil
 		}
+		// As for a directory: in the same one, under the same name or another.
 		i := slices.IndexFunc(dir, func(d place) bool { return d.layer == p.layer })
-		dir, name, i = l.redirected(p, dir, name, i)
-		next, err := l.step(dir[i+1:], name)
+		dir = dir[i+1:]
+		if to, ok := l.mark(p, overlayRedirect); ok && strings.HasPrefix(to, "/") {
+			var err error
+			if dir, name, err = l.redirected(p, to); err != nil {
+				return "", err
+			}
+		} else if ok {
+			name = to
+		}
+		next, err := l.step(dir, name)
 		if err != nil {
 			return "", err
 		}
@@ -225,13 +263,13 @@ func (l layers) files(dir []place, prefix string, out []string) ([]string, error
 // layer that has them. Only regular files are found, and no link in the path is
 // followed. Its mode and times are not always those of the file in the tree.
 func Find(o *store.Object, path string) (string, error) {
-	f, err := layers(o.LayerDirs()).find(path)
+	f, err := layersOf(o).find(path)
 	return f.data, err
 }
 
 // Files lists the regular files of a small tree (an artifact), by their paths.
 func (e *Engine) Files(o *store.Object) ([]string, error) {
-	l := layers(o.LayerDirs())
+	l := layersOf(o)
 	out, err := l.files(l.root(), "", nil)
 	if err != nil {
 		return nil, err

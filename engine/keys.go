@@ -2,9 +2,10 @@
 //
 // A stage's key is a digest of its ID, which says what it is asked to do, and of
 // all that the ID leaves out and that changes what comes out: the program's
-// revision, the runner, the devices, the order of options, the architecture, and the keys of the tree
-// below it, of its build root and of the trees it reads. Executables that take part
-// count by a digest of their file.
+// revision, the runner, the devices, the names of mounts, the order of options, the
+// architecture, and the keys of the tree below it, of its build root and of the trees it
+// reads. Executables that take part count by a digest of their file, and so do programs of
+// the host where that is the build root (hostfiles.go).
 package engine
 
 import (
@@ -24,6 +25,10 @@ import (
 
 // keyVersion changes when the layout of layers does.
 const keyVersion = "osbuild-star 1"
+
+// surroundings is raised when stages find something else around them than before, or when
+// something else becomes of what they leave. A test ties it to the code of that.
+const surroundings = 1
 
 // step is a run of stages that makes one layer.
 type step struct {
@@ -47,6 +52,50 @@ type plan struct {
 	key     string               // of the last step
 }
 
+// looked are plans that were made of a manifest, for whoever asks next.
+type looked struct {
+	at    *manifest.Manifest
+	plans map[string]*plan
+}
+
+// look makes the plans of all pipelines, and keeps them: the next one who asks for those
+// of the very same manifest gets them. It must not change in between.
+func (e *Engine) look(m *manifest.Manifest) (map[string]*plan, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.looked.at == m {
+		return e.looked.plans, nil
+	}
+	all, err := e.plans(m)
+	if err == nil {
+		e.looked = looked{m, all}
+	}
+	return all, err
+}
+
+// take is look for the last time.
+func (e *Engine) take(m *manifest.Manifest) (map[string]*plan, error) {
+	all, err := e.look(m)
+	e.mu.Lock()
+	e.looked = looked{}
+	e.mu.Unlock()
+	return all, err
+}
+
+// Key names the tree of a pipeline by all that it is made from, whether the store has it
+// or not.
+func (e *Engine) Key(m *manifest.Manifest, pipeline string) (string, error) {
+	all, err := e.look(m)
+	if err != nil {
+		return "", err
+	}
+	pl := all[pipeline]
+	if pl == nil {
+		return "", fmt.Errorf("no pipeline %q in the manifest", pipeline)
+	}
+	return pl.key, nil
+}
+
 // plans makes the plans of all pipelines, by name.
 func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 	ids, err := m.IDs()
@@ -54,6 +103,8 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 		return nil, err
 	}
 	out := map[string]*plan{}
+	host := e.files.round(e.cfg.Host.Tree)
+	defer e.files.keep()
 	for _, p := range m.Pipelines {
 		pl := &plan{p: p, ids: ids, runner: e.cfg.Host.Runner}
 		if p.Build != nil && p.Build.Pipeline != "" {
@@ -74,7 +125,7 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 				pl.runner = runners.FullName(pl.runner)
 			}
 		}
-		if err := pl.makeKeys(e.cfg, out); err != nil {
+		if err := pl.makeKeys(e.cfg, host, out); err != nil {
 			return nil, err
 		}
 		out[p.Name] = pl
@@ -82,7 +133,7 @@ func (e *Engine) plans(m *manifest.Manifest) (map[string]*plan, error) {
 	return out, nil
 }
 
-func (pl *plan) makeKeys(cfg Config, all map[string]*plan) (err error) {
+func (pl *plan) makeKeys(cfg Config, host *hostRound, all map[string]*plan) (err error) {
 	if pl.custom != "" {
 		pl.setup = runner{custom: pl.custom}
 	} else if pl.setup, err = cfg.Programs.runner(pl.runner); err != nil {
@@ -125,7 +176,11 @@ func (pl *plan) makeKeys(cfg Config, all map[string]*plan) (err error) {
 		}
 		pl.inputs = append(pl.inputs, reads)
 		slices.Sort(inputKeys)
-		if prev, err = pl.stageKey(cfg.Programs, i, build, arch, inputKeys, prev); err != nil {
+		tools := ""
+		if pl.build == nil && (i > 0 || pl.adopted(step{to: 1}) == nil) {
+			tools = pl.hostKey(host, i)
+		}
+		if prev, err = pl.stageKey(cfg.Programs, i, build, tools, arch, inputKeys, prev); err != nil {
 			return fmt.Errorf("pipeline %q: stage %s: %w", pl.p.Name, s.Type, err)
 		}
 		now := prog.inPlace(s.Type) || len(s.Devices) > 0
@@ -141,7 +196,7 @@ func (pl *plan) makeKeys(cfg Config, all map[string]*plan) (err error) {
 }
 
 // stageKey is the key of one stage on the tree of the key prev.
-func (pl *plan) stageKey(programs Programs, i int, build, arch string, inputs []string, prev string) (string, error) {
+func (pl *plan) stageKey(programs Programs, i int, build, tools, arch string, inputs []string, prev string) (string, error) {
 	s, prog := pl.p.Stages[i], pl.progs[i]
 	program, err := prog.key()
 	if err != nil {
@@ -151,7 +206,7 @@ func (pl *plan) stageKey(programs Programs, i int, build, arch string, inputs []
 	if err != nil {
 		return "", err
 	}
-	parts := []any{keyVersion, pl.ids.Stage(pl.p, i), program, runner, build, arch, s.Devices, string(s.Text), inputs, prev}
+	parts := []any{keyVersion, surroundings, pl.ids.Stage(pl.p, i), program, runner, build, tools, arch, s.Devices, s.Mounts, string(s.Text), inputs, prev}
 	services, err := programs.servicesKey(s, prog)
 	if err != nil {
 		return "", err
@@ -160,6 +215,26 @@ func (pl *plan) stageKey(programs Programs, i int, build, arch string, inputs []
 		parts = append(parts, services)
 	}
 	return digest(parts...), nil
+}
+
+// hostKey is what of the host's programs and files goes into the key of a stage that runs
+// there.
+func (pl *plan) hostKey(host *hostRound, i int) string {
+	s, prog := pl.p.Stages[i], pl.progs[i]
+	tools := prog.tools(s)
+	if _, through := pl.setup.of(prog, pl.runner); through != nil {
+		if t := interpreter(through); t != "" {
+			tools = append(slices.Clip(tools), t)
+		}
+	}
+	var reads []string
+	switch {
+	case prog.native == nil:
+		reads = []string{"/etc/mke2fs.conf", "/etc/containers", "/etc/selinux"} // what it can see of /etc
+	case prog.native.Reads != nil:
+		reads = prog.native.Reads(s.Options)
+	}
+	return host.key(tools, reads)
 }
 
 func digest(parts ...any) string {
@@ -175,7 +250,7 @@ func digest(parts ...any) string {
 }
 
 // hostIdentity stands for the host's tree, at root, when it is the build root: what
-// system it is, not each of its files.
+// system it is. Of its files those count that a stage names, see hostKey.
 func hostIdentity(root string) string {
 	b, err := os.ReadFile(filepath.Join(root, "etc/os-release"))
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -44,17 +43,13 @@ const diskNeeded = 2 << 30
 // Preflight finds what the host lacks for building these pipelines, as far as
 // their steps are not in the store. It starts nothing.
 func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, error) {
-	all, err := e.plans(m)
+	all, err := e.look(m)
 	if err != nil {
 		return nil, err
 	}
-	b := &build{e: e, m: m, plans: all}
-	need, _, err := b.missing(names)
-	if err != nil {
+	g, err := e.newGraph(all, names)
+	if err != nil || len(g.nodes) == 0 {
 		return nil, err
-	}
-	if len(need) == 0 {
-		return nil, nil
 	}
 	var out []Missing
 	add := func(m Missing) {
@@ -71,10 +66,8 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	if _, err := buildroot.Sandbox(e.cfg.Sandbox); errors.As(err, &se) {
 		add(Missing{What: cmp.Or(se.Missing, se.Msg), Why: "to run stages in", Package: se.Package, Hint: se.Hint})
 	}
-	if fs, err := os.ReadFile("/proc/filesystems"); err == nil && !strings.Contains(string(fs), "\toverlay\n") {
-		if exec.Command("modprobe", "overlay").Run() != nil {
-			add(Missing{What: "overlayfs in the kernel", Why: "for the layers of trees", Hint: "load the module: modprobe overlay"})
-		}
+	if e.cfg.Layers == LayersOverlay && !hasOverlay() {
+		add(Missing{What: "overlayfs in the kernel", Why: "for the layers of trees", Hint: "load the module: modprobe overlay; or let stages copy their trees: --layers=copy"})
 	}
 	var st unix.Statfs_t
 	if unix.Statfs(e.cfg.Store.Dir, &st) == nil {
@@ -87,42 +80,47 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 	}
 	hostTools := map[string]string{}
 	foreign := map[string]string{"": ""}
-	for pl := range need {
-		var ve *buildroot.VarError
-		if err := buildroot.CheckVar(cmp.Or(pl.vardir, e.cfg.Var)); errors.As(err, &ve) {
-			add(Missing{What: "a directory on a disk: " + ve.Dir + " is in memory (" + ve.FS + ")", Why: "for /var of build roots", Hint: ve.Hint()})
-		} else if err != nil {
-			return nil, err
-		}
-		have, _ := b.cachedUpTo(pl)
-		for _, st := range pl.steps[have+1:] {
-			if pl.adopted(st) == nil && pl.build != nil {
-				foreign[pl.build.p.Arch] = "build root " + pl.build.p.Name
+	checked := map[string]bool{}
+	for _, n := range g.nodes {
+		pl := n.pl
+		if dir := cmp.Or(pl.vardir, e.cfg.Var); !checked[dir] {
+			checked[dir] = true
+			var ve *buildroot.VarError
+			if err := buildroot.CheckVar(dir); errors.As(err, &ve) {
+				add(Missing{What: "a directory on a disk: " + ve.Dir + " is in memory (" + ve.FS + ")", Why: "for /var of build roots", Hint: ve.Hint()})
+			} else if err != nil {
+				return nil, err
 			}
-			for i := st.from; i < st.to; i++ {
-				s := pl.p.Stages[i]
-				if pl.progs[i].startsTree() {
-					foreign[pl.p.Arch] = s.Type
+		}
+		if pl.adopted(n.st) != nil {
+			continue // nothing runs
+		}
+		if pl.build != nil {
+			foreign[pl.build.p.Arch] = "build root " + pl.build.p.Name
+		}
+		for i, s := range n.stages() {
+			prog := pl.progs[n.st.from+i]
+			if prog.startsTree() {
+				foreign[pl.p.Arch] = s.Type
+			}
+			if len(s.Devices) > 0 {
+				if _, err := os.Stat("/dev/loop-control"); err != nil {
+					add(Missing{What: "loop devices (/dev/loop-control)", Why: "for " + s.Type, Hint: "load the module: modprobe loop"})
 				}
-				if len(s.Devices) > 0 {
-					if _, err := os.Stat("/dev/loop-control"); err != nil {
-						add(Missing{What: "loop devices (/dev/loop-control)", Why: "for " + s.Type, Hint: "load the module: modprobe loop"})
-					}
+			}
+			if pl.build == nil {
+				for _, tool := range prog.tools(s) {
+					hostTools[tool] = s.Type
 				}
-				if pl.build == nil && pl.adopted(st) == nil {
-					for _, tool := range pl.progs[i].tools(s) {
-						hostTools[tool] = s.Type
-					}
-				}
-				// Its own program runs in the build root, and services on the host.
-				modules, err := e.cfg.Programs.executables(s, program{})
-				if err != nil {
-					return nil, err
-				}
-				for _, m := range modules {
-					if tool := interpreter(m); tool != "" && !hostHas("/", tool) {
-						add(Missing{What: tool, Why: fmt.Sprintf("to run %s, a service of %s", m.Path, s.Type), Package: cmp.Or(packageOf[path.Base(tool)], path.Base(tool))})
-					}
+			}
+			// Its own program runs in the build root, and services on the host.
+			modules, err := e.cfg.Programs.executables(s, program{})
+			if err != nil {
+				return nil, err
+			}
+			for _, m := range modules {
+				if tool := interpreter(m); tool != "" && !hostHas("/", tool) {
+					add(Missing{What: tool, Why: fmt.Sprintf("to run %s, a service of %s", m.Path, s.Type), Package: cmp.Or(packageOf[path.Base(tool)], path.Base(tool))})
 				}
 			}
 		}
@@ -150,14 +148,14 @@ func (e *Engine) Preflight(m *manifest.Manifest, names []string) ([]Missing, err
 
 // Cached tells whether the store has the trees of all these pipelines.
 func (e *Engine) Cached(m *manifest.Manifest, names []string) bool {
-	all, err := e.plans(m)
+	all, err := e.look(m)
 	if err != nil {
 		return false
 	}
 	for _, name := range names {
 		if pl := all[name]; pl == nil {
 			return false
-		} else if _, ok := e.cfg.Store.Lookup(pl.key); !ok {
+		} else if _, ok := e.lookup(pl.key); !ok {
 			return false
 		}
 	}

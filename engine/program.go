@@ -304,7 +304,13 @@ func interpreter(m *libdir.Module) string {
 		return ""
 	}
 	defer f.Close()
-	line, _ := bufio.NewReader(f).ReadString('\n')
+	line, _ := bufio.NewReader(f).ReadBytes('\n')
+	return interpreterOf(line)
+}
+
+// interpreterOf is the program that a text names in its first line.
+func interpreterOf(text []byte) string {
+	line, _, _ := strings.Cut(string(text), "\n")
 	rest, ok := strings.CutPrefix(line, "#!")
 	if words := strings.Fields(rest); ok && len(words) > 0 {
 		if path.Base(words[0]) == "env" && len(words) > 1 {

@@ -26,7 +26,7 @@ func withRunners(texts ...string) (names []string, change func(*Config)) {
 		byName[name] = text
 	}
 	return names, func(c *Config) {
-		c.Fetch = func(_ context.Context, _ *manifest.Manifest, want []string, _ *monitor.Span) error {
+		c.Fetch = func(_ context.Context, _ *manifest.Manifest, want []string, _ *monitor.Span, _ func(string, error)) error {
 			if err := os.MkdirAll(c.Store.SourcesDir(), 0o755); err != nil {
 				return err
 			}

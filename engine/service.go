@@ -90,12 +90,19 @@ func (v *environment) serveInput(m *libdir.Module, name, target, root string) (a
 	}
 	in := v.stage.Inputs[name]
 	refs := map[string]any{}
+	var sums []string
 	for _, ref := range v.pl.ids.References(v.pl.p, v.i, name) {
 		id := ref.ID
+		sums = append(sums, id)
 		if id == "" {
 			id = "null" // a pipeline without stages
 		}
 		refs[id] = orEmpty(ref.Options)
+	}
+	if in.Origin == manifest.OriginSource {
+		if err := v.b.readSources(v.ctx, v.span, sums, func() error { return nil }); err != nil {
+			return nil, err
+		}
 	}
 	reply, err := v.serve(m, "input/"+name, "map", map[string]any{
 		"origin": in.Origin, "refs": refs, "target": target, "options": orEmpty(in.Options),
@@ -135,7 +142,7 @@ func (v *environment) renewLinks(name, dir string) error {
 		if err != nil || !os.SameFile(have, stored) {
 			continue
 		}
-		if err := os.Chtimes(filepath.Join(dir, ref.ID), now, now); err != nil {
+		if err := freshen(filepath.Join(dir, ref.ID), now); err != nil {
 			return err
 		}
 	}

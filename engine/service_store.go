@@ -38,7 +38,7 @@ func (s *storeViews) readTree(_ context.Context, id string) (string, error) {
 	if err := os.Mkdir(at, 0o755); err != nil {
 		return "", err
 	}
-	err := s.v.b.e.space.Do(func() error { return s.v.mountObject(s.v.trees[q], at) })
+	err := s.v.b.e.space.Do(func() error { return s.v.b.e.mountObject(s.v.trees[q], at) })
 	if err != nil {
 		return "", err
 	}

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
-	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/sources"
@@ -82,7 +81,7 @@ func (e *Engine) Shell(ctx context.Context, m *manifest.Manifest, sh Shell, span
 		return 0, err
 	}
 	if pl.custom != "" && !sources.Have(e.cfg.Store.SourcesDir(), pl.custom, 0) && e.cfg.Fetch != nil {
-		if err := e.cfg.Fetch(ctx, cut, []string{pl.custom}, span); err != nil {
+		if err := e.cfg.Fetch(ctx, cut, []string{pl.custom}, span, func(string, error) {}); err != nil {
 			return 0, err
 		}
 	}
@@ -131,28 +130,12 @@ func StageIndex(ids *manifest.IDs, p *manifest.Pipeline, name string) int {
 }
 
 func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Object, trees map[*plan]*store.Object, sh Shell) (status int, err error) {
-	n := b.e.number()
-	dir := filepath.Join(b.e.run.Path, fmt.Sprintf("shell-%d", n))
-	at := filepath.Join(b.e.work.Path, fmt.Sprintf("shell-%d", n))
-	defer scratch.RemoveAll(dir)
-	defer scratch.RemoveAll(at)
-	o := buildroot.Overlay{Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")}
-	tree := filepath.Join(at, "tree")
-	for _, d := range []string{o.Upper, o.Work, tree} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return 0, err
-		}
-	}
-	if base != nil {
-		o.Lower = base.LayerDirs()
-	}
-	if err := initUpper(base, o.Upper); err != nil {
+	w, err := b.e.worktree(ctx, base)
+	if err != nil {
 		return 0, err
 	}
-	if err := b.e.space.Do(func() error { return buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, tree) }); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, b.e.space.Do(func() error { return buildroot.Unmount(tree) })) }()
+	defer func() { err = errors.Join(err, w.close(), b.e.tidy()) }()
+	tree := w.tree
 	var buildTree *store.Object
 	if pl.build != nil {
 		buildTree = trees[pl.build]
@@ -170,11 +153,14 @@ func (b *build) shell(ctx context.Context, pl *plan, index int, base *store.Obje
 		index = len(pl.p.Stages) - 1
 	}
 	prepared, through := pl.setup.of(prog, pl.runner)
+	if err := b.checkRunner(ctx, pl); err != nil {
+		return 0, err
+	}
 	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {
 		return 0, err
 	}
-	env := &environment{ctx: ctx, span: b.span, b: b, pl: pl, i: index, stage: st, trees: trees, tree: tree, dir: filepath.Join(at, "stage")}
+	env := &environment{ctx: ctx, span: b.span, b: b, pl: pl, i: index, stage: st, trees: trees, tree: tree, dir: filepath.Join(w.at, "stage")}
 	env.noDevices = st.Type == ""
 	args, mounts, err := env.open()
 	defer func() { err = errors.Join(err, env.close()) }()

@@ -8,16 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
-	"github.com/osbuild-star/osbuild-star/internal/scratch"
 	"github.com/osbuild-star/osbuild-star/monitor"
 	"github.com/osbuild-star/osbuild-star/stages"
 	"github.com/osbuild-star/osbuild-star/store"
-	"golang.org/x/sys/unix"
 )
 
 // Where a stage finds things: upstream osbuild's places.
@@ -26,10 +22,6 @@ const (
 	insideInputs = "/run/osbuild/inputs"
 	insideMounts = "/run/osbuild/mounts"
 )
-
-// maxLayers is the length at which a chain is made one layer again: well below
-// what one overlay mount takes.
-var maxLayers = 200
 
 // maxTail bounds how much output of a stage is kept.
 const maxTail = 64 << 10
@@ -52,6 +44,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if from := pl.adopted(st); from != nil {
 		span := b.stageSpan(pl, st.from)
 		obj, err := b.e.cfg.Store.Adopt(info, trees[from], b.e.run.Path)
+		span.Tell(stageFacts(pl, st, st.from, StageResult{}))
 		span.End(err)
 		b.record(StageResult{Pipeline: pl.p.Name, Type: last.Type, ID: info.ID, Success: err == nil})
 		return obj, err
@@ -60,7 +53,7 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if err != nil {
 		return nil, err
 	}
-	w, err := b.e.worktree(base)
+	w, err := b.e.worktree(ctx, base)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +67,18 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 	if pl.build != nil {
 		buildTree = trees[pl.build]
 	}
+	var stage *monitor.Span // the last one has the commit in it
+	var facts monitor.Stage
+	defer func() {
+		stage.Tell(facts)
+		stage.End(err)
+	}()
 	for i := st.from; i < st.to; i++ {
-		res, err := b.stage(ctx, pl, i, buildTree, trees, w.at, w.tree)
+		stage.Tell(facts)
+		stage.End(nil)
+		var res StageResult
+		res, stage, err = b.stage(ctx, pl, i, buildTree, trees, w.at, w.tree)
+		facts = stageFacts(pl, st, i, res)
 		if res.Type != "" {
 			b.record(res)
 		}
@@ -86,85 +89,14 @@ func (b *build) execute(ctx context.Context, pl *plan, st step, base *store.Obje
 			info.Meta[res.ID] = res.Metadata
 		}
 	}
-	span := b.span.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit " + last.Type})
+	span := stage.Start(monitor.Event{Category: monitor.CatPhase, Name: "commit"})
 	defer func() { span.End(err) }()
-	var obj *store.Object
-	if same, serr := w.isUnchanged(base, began, pl.p.SourceEpoch); serr != nil {
-		return nil, serr
-	} else if same {
-		if obj, err = b.e.cfg.Store.Adopt(info, base, w.dir); err == nil {
-			kept = true
-			w.keep()
-		}
-	} else {
-		obj, err = b.commit(info, base, w, began, pl.p.SourceEpoch)
-	}
+	obj, kept, err := b.e.conclude(ctx, info, base, w, began, pl.p.SourceEpoch)
 	if err == nil {
+		facts.Layer = obj.Size // none of a stage that changed nothing
 		b.e.committed()
 	}
 	return obj, err
-}
-
-// commit makes what changed in the tree one more layer.
-func (b *build) commit(info store.Info, base *store.Object, w *worktree, began time.Time, epoch *int64) (_ *store.Object, err error) {
-	if err := w.unmount(); err != nil {
-		return nil, err
-	}
-	if info.Size, err = store.Finish(w.upper, began, epoch); err != nil {
-		return nil, err
-	}
-	upper := w.upper
-	if base != nil && len(base.Layers) >= maxLayers {
-		if upper, err = b.flatten(base, w); err != nil {
-			return nil, err
-		}
-		base = nil
-	}
-	return b.e.cfg.Store.Commit(info, base, upper)
-}
-
-// fileTime is now by the clock that files get their times from: it is a little behind.
-func fileTime() (time.Time, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err != nil {
-		return time.Time{}, fmt.Errorf("reading the clock: %w", err)
-	}
-	return time.Unix(ts.Unix()), nil
-}
-
-// initUpper gives the directory that takes the changes of a step the attributes of
-// the root of the tree: those that it had, and to begin with those of any new root,
-// whatever umask the caller has.
-func initUpper(base *store.Object, upper string) error {
-	if base != nil {
-		return copyRootAttrs(base.LayerDirs(), upper)
-	}
-	if err := os.Chmod(upper, 0o755); err != nil {
-		return err
-	}
-	now := time.Now()
-	return os.Chtimes(upper, now, now)
-}
-
-// flatten copies the view of a chain and one more layer, which was mounted at w, into
-// a directory.
-func (b *build) flatten(base *store.Object, w *worktree) (string, error) {
-	flat := w.upper + ".flat" // cp gives it the attributes of the view
-	if err := os.Mkdir(flat, 0o755); err != nil {
-		return "", err
-	}
-	err := b.e.space.Do(func() error {
-		o := buildroot.Overlay{Lower: append(base.LayerDirs(), w.upper)}
-		if err := buildroot.MountTree(b.e.cfg.Store.LayersDir(), o, w.tree); err != nil {
-			return err
-		}
-		defer buildroot.Unmount(w.tree)
-		return copyTree(w.tree, flat)
-	})
-	if err != nil {
-		err = errors.Join(err, scratch.RemoveAll(flat))
-	}
-	return flat, err
 }
 
 func (b *build) record(r StageResult) {
@@ -173,15 +105,9 @@ func (b *build) record(r StageResult) {
 	b.results[r.Pipeline] = append(b.results[r.Pipeline], r)
 }
 
-func (b *build) stageSpan(pl *plan, i int) *monitor.Span {
-	s := pl.p.Stages[i]
-	return b.span.Start(monitor.Event{
-		Category: monitor.CatStage, Name: s.Type, ID: pl.ids.Stage(pl.p, i), Text: pl.p.Name, Target: b.target(pl.p.Name),
-	})
-}
-
-// stage runs one stage on the mounted tree.
-func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, err error) {
+// stage runs one stage on the mounted tree. Its span is for the caller to end; it
+// is nil when it was never begun.
+func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Object, trees map[*plan]*store.Object, at, tree string) (res StageResult, span *monitor.Span, err error) {
 	s := pl.p.Stages[i]
 	prog := pl.progs[i]
 	id := pl.ids.Stage(pl.p, i)
@@ -196,19 +122,22 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		}
 	}
 	prepared, through := pl.setup.of(prog, pl.runner)
+	if err := b.checkRunner(ctx, pl); err != nil {
+		err = fail(err)
+		return res, span, err
+	}
 	br, err := b.e.buildRoot(ctx, pl, prepared, buildTree, b.span)
 	if err != nil {
 		err = fail(err)
-		return res, err
+		return res, span, err
 	}
 	if prog.startsTree() {
 		if err = b.e.runPrograms(pl, tree); err != nil {
 			err = fail(err)
-			return res, err
+			return res, span, err
 		}
 	}
-	span := b.stageSpan(pl, i)
-	defer func() { span.End(err) }()
+	span = b.stageSpan(pl, i)
 	prepare := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "prepare"})
 	env := &environment{ctx: ctx, span: span, b: b, pl: pl, i: i, stage: s, trees: trees, tree: tree, dir: filepath.Join(at, fmt.Sprintf("stage-%d", i))}
 	args, mounts, err := env.open()
@@ -221,7 +150,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	}()
 	if err != nil {
 		err = fail(err)
-		return res, err
+		return res, span, err
 	}
 	args.Meta = stages.MetaArg{ID: id, SourceEpoch: pl.p.SourceEpoch}
 	raw, err := json.Marshal(args)
@@ -231,7 +160,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 	}
 	if err != nil {
 		err = fail(err)
-		return res, err
+		return res, span, err
 	}
 	out := newTail(maxTail)
 	running := span.Start(monitor.Event{Category: monitor.CatPhase, Name: "run"})
@@ -248,10 +177,10 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		res.Success = err == nil && r.Status == 0 && r.Err == nil
 	}
 	if res.Success {
-		return res, nil
+		return res, span, nil
 	}
 	if ctx.Err() != nil {
-		return res, context.Cause(ctx)
+		return res, span, context.Cause(ctx)
 	}
 	se := &StageError{
 		Pipeline: pl.p.Name, Type: s.Type, ID: id, Origin: s.Origin, Target: b.target(pl.p.Name), Output: out.String(), Err: err,
@@ -272,7 +201,7 @@ func (b *build) stage(ctx context.Context, pl *plan, i int, buildTree *store.Obj
 		se.Hint = "a program that waits for an answer can ask for ever"
 	}
 	err = se
-	return res, se
+	return res, span, se
 }
 
 // tail keeps the end of a stage's output.

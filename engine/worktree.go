@@ -2,6 +2,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/buildroot"
@@ -31,6 +33,9 @@ type worktree struct {
 	chain       string // the layers it stands on, as chainOf has them
 	mounted     bool
 	fresh       rootState // before any stage
+
+	copied bool          // upper is not what changes, but the tree
+	since  unix.Timespec // what was changed since the copy was made is later than this
 }
 
 // newWorktree makes the directories of one.
@@ -67,7 +72,7 @@ func chainOf(base *store.Object) string {
 
 // worktree returns a tree with the content of base (nil: an empty one) and has the
 // directories of the next one made meanwhile.
-func (e *Engine) worktree(base *store.Object) (*worktree, error) {
+func (e *Engine) worktree(ctx context.Context, base *store.Object) (*worktree, error) {
 	chain := chainOf(base)
 	e.mu.Lock()
 	w := e.unchanged[chain]
@@ -84,7 +89,7 @@ func (e *Engine) worktree(base *store.Object) (*worktree, error) {
 			return nil, err
 		}
 	}
-	if err := w.mount(base); err != nil {
+	if err := w.mount(ctx, base); err != nil {
 		w.close()
 		return nil, err
 	}
@@ -102,12 +107,15 @@ func (e *Engine) worktree(base *store.Object) (*worktree, error) {
 	return w, nil
 }
 
-func (w *worktree) mount(base *store.Object) error {
+func (w *worktree) mount(ctx context.Context, base *store.Object) error {
+	w.chain = chainOf(base)
+	if w.copied = w.e.copies || base != nil && base.Odd; w.copied {
+		return w.mountCopy(ctx, base)
+	}
 	if err := initUpper(base, w.upper); err != nil {
 		return err
 	}
-	w.chain = chainOf(base)
-	overlay := buildroot.Overlay{Upper: w.upper, Work: w.work}
+	overlay := buildroot.Overlay{Upper: w.upper, Work: w.work, Empty: w.e.empty}
 	if base != nil {
 		overlay.Lower = base.LayerDirs()
 	}
@@ -117,6 +125,24 @@ func (w *worktree) mount(base *store.Object) error {
 	}
 	w.mounted = true
 	w.fresh, err = rootStateOf(w.upper)
+	return err
+}
+
+// mountCopy does without overlayfs.
+func (w *worktree) mountCopy(ctx context.Context, base *store.Object) (err error) {
+	if base == nil {
+		err = initUpper(nil, w.upper)
+	} else {
+		err = w.e.copyObject(ctx, base, w.upper, w.tree)
+	}
+	if err != nil {
+		return fmt.Errorf("copying a tree: %w", err)
+	}
+	if w.since, err = fileClock(w.work); err != nil {
+		return err
+	}
+	err = w.e.space.Do(func() error { return buildroot.Bind(w.upper, w.tree, false) })
+	w.mounted = err == nil
 	return err
 }
 
@@ -150,6 +176,13 @@ func (w *worktree) unmount() error {
 func (w *worktree) isUnchanged(base *store.Object, began time.Time, epoch *int64) (bool, error) {
 	if base == nil {
 		return false, nil
+	}
+	if w.copied {
+		changed, err := anyEntry(w.upper, func(_ string, st *syscall.Stat_t) (bool, error) {
+			toClamp := epoch != nil && st.Mtim.Sec >= began.Unix() && st.Mtim.Sec != *epoch
+			return toClamp || later(unix.Timespec(st.Ctim), w.since), nil
+		})
+		return !changed, err
 	}
 	f, err := os.Open(w.upper)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/stages"
+	"github.com/osbuild-star/osbuild-star/store"
 	"golang.org/x/sys/unix"
 )
 
@@ -63,47 +64,52 @@ func TestUnchanged(t *testing.T) {
 		{"its label", stage(labelStage, `{}`), 2, with(func(r *root) { r.Label = "x" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			st := newStore(t)
-			e := newEngine(t, st)
-			base := note("a", "1")
-			// Stages that change nothing before it and after it.
-			m := plan1(pipe("p", base, stage("org.osbuild.noop", `{"n":1}`), c.stage, stage("org.osbuild.noop", `{"n":2}`)))
-			res := mustBuild(t, e, m, "p")
-			if n := len(res.Trees["p"].Layers); n != c.layers || layerCount(t, st) != c.layers {
-				t.Errorf("%d layers of the tree, %d in the store; want %d", n, layerCount(t, st), c.layers)
-			}
-			dir := exported(t, e, res.Trees["p"])
-			var s unix.Stat_t
-			if err := unix.Lstat(dir, &s); err != nil {
-				t.Fatal(err)
-			}
-			got := root{Mode: s.Mode & 0o7777, UID: s.Uid, GID: s.Gid}
-			if c.want.MTime != 0 {
-				got.MTime = s.Mtim.Sec
-			}
-			label := make([]byte, 9)
-			if n, err := unix.Lgetxattr(dir, "user.label", label); err == nil {
-				got.Label = string(label[:n])
-			}
-			var err error
-			got.Files, err = contents(dir)
-			if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
-				t.Errorf("%v (-want +got):\n%s", err, diff)
-			}
-			// The tree before it is what it was, and every stage has a result.
-			for i := range m.Pipelines[0].Stages {
-				cut := plan1(pipe("p", m.Pipelines[0].Stages[:i+1]...))
-				res := mustBuild(t, e, cut, "p")
-				if got := ran(res); len(got) != 0 {
-					t.Errorf("ran again: %v", got)
+			inEachMode(t, func(t *testing.T, st *store.Store, mode string) {
+				e := newEngine(t, st, func(cfg *Config) { cfg.Layers = mode })
+				base := note("a", "1")
+				// Stages that change nothing before it and after it.
+				m := plan1(pipe("p", base, stage("org.osbuild.noop", `{"n":1}`), c.stage, stage("org.osbuild.noop", `{"n":2}`)))
+				res := mustBuild(t, e, m, "p")
+				want := c.layers
+				if mode == LayersCopy {
+					want = 1
 				}
-				if i < 2 {
-					got, err := contents(exported(t, e, res.Trees["p"]))
-					if diff := cmp.Diff(start.Files, got); diff != "" || err != nil {
-						t.Errorf("after stage %d: %v (-want +got):\n%s", i, err, diff)
+				if n := len(res.Trees["p"].Layers); n != want || layerCount(t, st) != c.layers {
+					t.Errorf("%d layers of the tree, %d in the store; want %d, %d", n, layerCount(t, st), want, c.layers)
+				}
+				dir := exported(t, e, res.Trees["p"])
+				var s unix.Stat_t
+				if err := unix.Lstat(dir, &s); err != nil {
+					t.Fatal(err)
+				}
+				got := root{Mode: s.Mode & 0o7777, UID: s.Uid, GID: s.Gid}
+				if c.want.MTime != 0 {
+					got.MTime = s.Mtim.Sec
+				}
+				label := make([]byte, 9)
+				if n, err := unix.Lgetxattr(dir, "user.label", label); err == nil {
+					got.Label = string(label[:n])
+				}
+				var err error
+				got.Files, err = contents(dir)
+				if diff := cmp.Diff(c.want, got); diff != "" || err != nil {
+					t.Errorf("%v (-want +got):\n%s", err, diff)
+				}
+				// The tree before it is what it was, and every stage has a result.
+				for i := range m.Pipelines[0].Stages {
+					cut := plan1(pipe("p", m.Pipelines[0].Stages[:i+1]...))
+					res := mustBuild(t, e, cut, "p")
+					if got := ran(res); len(got) != 0 {
+						t.Errorf("ran again: %v", got)
+					}
+					if i < 2 {
+						got, err := contents(exported(t, e, res.Trees["p"]))
+						if diff := cmp.Diff(start.Files, got); diff != "" || err != nil {
+							t.Errorf("after stage %d: %v (-want +got):\n%s", i, err, diff)
+						}
 					}
 				}
-			}
+			})
 		})
 	}
 }

@@ -1,7 +1,8 @@
 // Package monitor is the stream of events that everything else writes to, and
 // the types of those events. Readers (the terminal, a plain log, JSON lines, a
-// trace) are in files of their own; none of them is ever waited for by a build
-// longer than it takes to copy the event.
+// trace; monitor/report makes a page) are in files of their own; none of them is ever
+// waited for by a build longer than it takes to copy the event. sample.go adds what
+// the machine does meanwhile.
 package monitor
 
 import (
@@ -20,6 +21,8 @@ const (
 	Progress Kind = "progress" // Done of Total, in Unit
 	Note     Kind = "note"     // a message for the person that watches
 	Warning  Kind = "warning"  // a message that asks for attention
+	Hit      Kind = "hit"      // a stage that came from the store; it has no span
+	Counters Kind = "counters" // what the machine does, see [Sample]
 )
 
 // Event is one thing that happened.
@@ -39,6 +42,29 @@ type Event struct {
 	Cached   bool          `json:"cached,omitempty"`
 	Err      string        `json:"error,omitempty"`
 	Duration time.Duration `json:"duration,omitempty"` // on End; nanoseconds
+	Stage    *Stage        `json:"stage,omitempty"`    // on End and Hit of a stage
+	Sample   *Sample       `json:"sample,omitempty"`   // on Counters
+}
+
+// Stage is what is known of a stage once it is over.
+type Stage struct {
+	Key    string        `json:"key,omitempty"`     // of the layer that it is part of
+	CPU    time.Duration `json:"cpu,omitempty"`     // nanoseconds
+	MaxRSS int64         `json:"max_rss,omitempty"` // bytes
+	Layer  int64         `json:"layer,omitempty"`   // bytes of the layer, on the last stage of it
+	File   string        `json:"file,omitempty"`    // of the rule that made it
+	Line   int           `json:"line,omitempty"`
+}
+
+// Sample is what the machine does at a moment. What cannot be told is left out.
+type Sample struct {
+	CPU       float64 `json:"cpu"`              // percent of all processors that is busy
+	BuildCPU  float64 `json:"build_cpu"`        // and the part of this process and its descendants
+	Memory    int64   `json:"memory"`           // bytes resident in these; shared pages count for each
+	Available int64   `json:"memory_available"` // bytes that could be had
+	Read      float64 `json:"disk_read"`        // bytes per second, of the store's disk
+	Written   float64 `json:"disk_written"`     // bytes per second
+	Free      int64   `json:"store_free"`       // bytes
 }
 
 // Categories of spans.
@@ -51,6 +77,8 @@ const (
 	CatResolve  = "resolve"
 	CatExport   = "export"
 	CatTest     = "test"
+	CatRoot     = "buildroot" // a build root starts
+	CatWait     = "wait"      // a stage could run, and no slot is free
 )
 
 // A Reader gets every event, in order, one at a time.
@@ -94,6 +122,7 @@ type Span struct {
 	id    uint64
 	ev    Event
 	start time.Time
+	stage *Stage
 }
 
 // Start begins a span; e names it (Category, Name, Target, ID, Total).
@@ -151,6 +180,13 @@ func (p *Span) Progress(done, total int64, unit string) {
 	p.Emit(Event{Kind: Progress, Done: done, Total: total, Unit: unit})
 }
 
+// Tell says what is known of a stage; End passes it on.
+func (p *Span) Tell(st Stage) {
+	if p != nil {
+		p.stage = &st
+	}
+}
+
 // End closes the span; a nil error is success.
 func (p *Span) End(err error) { p.end(err, false) }
 
@@ -161,7 +197,7 @@ func (p *Span) end(err error, cached bool) {
 	if p == nil {
 		return
 	}
-	e := Event{Kind: End, Duration: time.Since(p.start), Cached: cached}
+	e := Event{Kind: End, Duration: time.Since(p.start), Cached: cached, Stage: p.stage}
 	if err != nil {
 		e.Err = err.Error()
 	}

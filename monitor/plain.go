@@ -5,6 +5,7 @@ package monitor
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -114,13 +115,18 @@ func (p *Plain) ended(o *openSpan, e Event) {
 			where = o.ev.Target + " " + where
 		}
 		p.line("%s %s %s %s", p.dim(took), mark, p.dim(where), short(o.ev.Name))
-	case CatResolve, CatTest, CatExport:
+	case CatExport:
+		if e.Err == "" && e.Duration < brief && !p.Verbose {
+			return
+		}
+		p.line("%s %s %s", p.dim(took), mark, o.ev.Name)
+	case CatResolve, CatTest:
 		p.line("%s %s %s", p.dim(took), mark, o.ev.Name)
 	case CatSource:
 		if o.total > 0 && o.unit == "bytes" && o.ev.Name != "" && e.Duration > 500*time.Millisecond {
 			p.line("%s %s %s (%s)", p.dim(took), mark, o.ev.Name, Bytes(o.total))
 		}
-	case CatPhase:
+	case CatPhase, CatRoot:
 		if p.Verbose {
 			p.line("%s %s   %s", p.dim(took), mark, o.ev.Name)
 		}
@@ -151,6 +157,26 @@ func (p *Plain) tick() {
 	}
 }
 
+// mostShown is how many things that run the status line has room for.
+const mostShown = 3
+
+// running are the spans that the status line tells of: downloads, and then what began
+// last.
+func (p *Plain) running() []*openSpan {
+	var downloads, others []*openSpan
+	for _, id := range slices.Backward(p.order) {
+		switch o := p.open[id]; o.ev.Category {
+		case CatStage, CatResolve, CatTest, CatExport:
+			others = append(others, o)
+		case CatSource:
+			if o.total > 0 { // not each file
+				downloads = append(downloads, o)
+			}
+		}
+	}
+	return append(downloads, others...)
+}
+
 func (p *Plain) erase() {
 	if p.drawn {
 		io.WriteString(p.W, "\r\x1b[K")
@@ -168,23 +194,23 @@ func (p *Plain) draw() {
 	if p.total > 0 {
 		fmt.Fprintf(&b, "[%d/%d] ", p.done, p.total)
 	}
-	shown := 0
-	for i := len(p.order) - 1; i >= 0 && shown < 3; i-- {
-		o := p.open[p.order[i]]
-		switch o.ev.Category {
-		case CatStage, CatResolve, CatTest, CatExport:
-		case CatSource:
-			if o.total == 0 {
-				continue
-			}
-		default:
-			continue
+	running := p.running()
+	named := map[string]int{}
+	for _, o := range running {
+		named[o.ev.Name]++
+	}
+	for i, o := range running {
+		if i == mostShown {
+			fmt.Fprintf(&b, " · and %d more", len(running)-i)
+			break
 		}
-		if shown > 0 {
+		if i > 0 {
 			b.WriteString(" · ")
 		}
-		shown++
 		b.WriteString(short(o.ev.Name))
+		if named[o.ev.Name] > 1 && o.ev.Target != "" {
+			b.WriteString(" of " + o.ev.Target) // the same of several variants
+		}
 		if o.total > 0 && o.unit == "bytes" {
 			fmt.Fprintf(&b, " %s of %s", Bytes(o.done), Bytes(o.total))
 		} else if o.last != "" {
@@ -192,7 +218,7 @@ func (p *Plain) draw() {
 		}
 		fmt.Fprintf(&b, " %.0fs", time.Since(o.start).Seconds())
 	}
-	if shown == 0 {
+	if len(running) == 0 {
 		return
 	}
 	s := b.String()

@@ -155,6 +155,45 @@ func TestStatusLine(t *testing.T) {
 	})
 }
 
+// Of many things at once the downloads are told, what began last, and how many there
+// are besides.
+func TestStatusLineOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var buf bytes.Buffer
+		p := &Plain{W: &buf, Status: func() int { return 100 }}
+		s := New(p)
+		build := s.Start(nil, Event{Category: CatBuild, Name: "build"})
+		build.Progress(2, 9, "stages")
+		src := build.Start(Event{Category: CatSource, Name: "fetch sources"})
+		file := src.Start(Event{Category: CatSource, Name: "linux.deb", Total: 5 << 20})
+		src.Progress(1<<20, 8<<20, "bytes")
+		var stages []*Span
+		for _, name := range []string{"org.osbuild.tar", "org.osbuild.copy", "org.osbuild.qemu", "org.osbuild.xz"} {
+			stages = append(stages, build.Start(Event{Category: CatStage, Name: name, Text: "os"}))
+		}
+		expect := func(want string) {
+			t.Helper()
+			time.Sleep(150 * time.Millisecond)
+			synctest.Wait()
+			if _, got := screen(t, buf.String()); got != want {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+		}
+		expect("[2/9] fetch sources 1.0 MiB of 8.0 MiB 0s · xz 0s · qemu 0s · and 2 more")
+		stages[3].End(nil)
+		stages[2].End(nil)
+		expect("[2/9] fetch sources 1.0 MiB of 8.0 MiB 0s · copy 0s · tar 0s")
+		file.End(nil)
+		src.End(nil)
+		expect("[2/9] copy 0s · tar 0s")
+		stages[1].End(nil)
+		build.Start(Event{Category: CatStage, Name: "org.osbuild.xz", Text: "a", Target: "//:web@a"})
+		build.Start(Event{Category: CatStage, Name: "org.osbuild.xz", Text: "b", Target: "//:web@b"})
+		expect("[2/9] xz of //:web@b 0s · xz of //:web@a 0s · tar 1s")
+		p.Close()
+	})
+}
+
 func TestClean(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{"plain", "hello, wörld ✓", "hello, wörld ✓"},

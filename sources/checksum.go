@@ -3,24 +3,13 @@
 package sources
 
 import (
-	"crypto/md5"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"hash"
 	"strings"
-)
 
-// hashes are the algorithms that upstream osbuild's schema of sources allows.
-var hashes = map[string]func() hash.Hash{
-	"md5":    md5.New,
-	"sha1":   sha1.New,
-	"sha256": sha256.New,
-	"sha384": sha512.New384,
-	"sha512": sha512.New,
-}
+	"github.com/osbuild-star/osbuild-star/store"
+)
 
 // CheckChecksum reports whether a string is a checksum that Fetch can hold a file
 // against: "md5", "sha1", "sha256", "sha384" or "sha512", a colon, and as many
@@ -33,14 +22,13 @@ func CheckChecksum(checksum string) error {
 // newHash returns the hash that a checksum is made with.
 func newHash(checksum string) (hash.Hash, error) {
 	algo, digits, ok := strings.Cut(checksum, ":")
-	mk := hashes[algo]
-	if !ok || mk == nil {
+	h := store.NewHash(algo) // those that upstream osbuild's schema of sources allows
+	if !ok || h == nil {
 		return nil, &Error{
 			Msg:  fmt.Sprintf("%q is not a checksum", checksum),
 			Hint: `write "sha256:" and 64 hexadecimal digits (md5, sha1, sha384 and sha512 are known too)`,
 		}
 	}
-	h := mk()
 	if _, err := hex.DecodeString(digits); err != nil || len(digits) != 2*h.Size() || digits != strings.ToLower(digits) {
 		return nil, &Error{
 			Msg:  fmt.Sprintf("%q is not a checksum", checksum),

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +31,9 @@ type Fetcher struct {
 	Stall   time.Duration // how long a server may send nothing, 0: 30 seconds
 	Client  *http.Client  // nil: one that honours the proxies of the environment and of apt
 	Span    *monitor.Span // gets the progress in bytes, and a span for each file
+
+	KeepGoing bool         // the others are not given up when one fails
+	Done      func(Result) // is told of each item at once; from several goroutines
 }
 
 // Result says what became of one item.
@@ -48,10 +50,11 @@ type Result struct {
 const maxRounds = 50
 
 // Fetch makes all items present and returns one result for each checksum, in the
-// order in which they are first named. The error is that of the first item that
-// failed; the others are given up then, and what they have so far is kept for the
-// next time. A file is never found under its checksum unless its content was
-// verified.
+// order in which they are first named, which is also that in which they are fetched;
+// what comes from this machine waits for no server. The error is that of the first
+// item that failed; unless KeepGoing is set the others are given up then, and what
+// they have so far is kept for the next time. A file is never found under its checksum
+// unless its content was verified.
 func (f *Fetcher) Fetch(ctx context.Context, items []Item) ([]Result, error) {
 	items = merge(items)
 	results := make([]Result, len(items))
@@ -64,6 +67,7 @@ func (f *Fetcher) Fetch(ctx context.Context, items []Item) ([]Result, error) {
 		results[i].Checksum = it.Checksum
 		if Have(f.Dir, it.Checksum, it.Size) {
 			results[i].Path, results[i].Cached = Path(f.Dir, it.Checksum), true
+			f.tell(results[i])
 		} else {
 			todo = append(todo, i)
 		}
@@ -95,31 +99,38 @@ func (f *Fetcher) Fetch(ctx context.Context, items []Item) ([]Result, error) {
 		sync.Once
 		err error
 	}
-	queue := make(chan int)
-	var wg sync.WaitGroup
-	for range min(orDefault(f.Jobs, 8), len(todo)) {
-		wg.Go(func() {
-			for i := range queue {
-				results[i] = r.item(ctx, &items[i])
-				if err := results[i].Err; err != nil {
-					failed.Do(func() { failed.err = err })
-					cancel(errGivenUp)
-				}
-			}
-		})
-	}
-	for _, i := range todo {
+	fetch := func(i int) {
 		if ctx.Err() != nil {
 			results[i].Err = context.Cause(ctx)
-			continue
+			return
 		}
-		select {
-		case queue <- i:
-		case <-ctx.Done():
-			results[i].Err = context.Cause(ctx)
+		results[i] = r.item(ctx, &items[i])
+		f.tell(results[i])
+		if err := results[i].Err; err != nil {
+			failed.Do(func() { failed.err = err })
+			if !f.KeepGoing {
+				cancel(errGivenUp)
+			}
 		}
 	}
-	close(queue)
+	var wg sync.WaitGroup
+	jobs := orDefault(f.Jobs, 8)
+	for _, local := range []bool{true, false} {
+		queue := make(chan int, len(todo))
+		for _, i := range todo {
+			if items[i].local() == local {
+				queue <- i
+			}
+		}
+		close(queue)
+		for range min(jobs, len(queue)) {
+			wg.Go(func() {
+				for i := range queue {
+					fetch(i)
+				}
+			})
+		}
+	}
 	wg.Wait()
 	r.progress.flush()
 	if parent.Err() != nil {
@@ -128,42 +139,15 @@ func (f *Fetcher) Fetch(ctx context.Context, items []Item) ([]Result, error) {
 	return results, failed.err
 }
 
+// tell passes on what became of an item.
+func (f *Fetcher) tell(r Result) {
+	if f.Done != nil {
+		f.Done(r)
+	}
+}
+
 // errGivenUp is the end of a file that another one's failure stopped.
 var errGivenUp = errors.New("given up: another file failed")
-
-// merge joins items of the same checksum.
-func merge(items []Item) []Item {
-	at := make(map[string]int, len(items))
-	var out []Item
-	for _, it := range items {
-		i, ok := at[it.Checksum]
-		if !ok {
-			at[it.Checksum] = len(out)
-			it.URLs = append([]string(nil), it.URLs...)
-			out = append(out, it)
-			continue
-		}
-		o := &out[i]
-		for _, u := range it.URLs {
-			if !slices.Contains(o.URLs, u) {
-				o.URLs = append(o.URLs, u)
-			}
-		}
-		if o.Size == 0 {
-			o.Size = it.Size
-		}
-		if o.Path == "" {
-			o.Path = it.Path
-		}
-		if o.Inline == nil {
-			o.Inline, o.Packed = it.Inline, it.Packed
-		}
-		if o.Secrets == "" {
-			o.Secrets = it.Secrets
-		}
-	}
-	return out
-}
 
 func orDefault(n, def int) int {
 	if n <= 0 {
@@ -227,7 +211,7 @@ func (r *run) giveUp(err error) {
 // item makes one file present.
 func (r *run) item(ctx context.Context, it *Item) (res Result) {
 	res.Checksum = it.Checksum
-	span := r.f.Span.Start(monitor.Event{Category: monitor.CatSource, Name: it.name(), ID: it.Checksum, Total: it.Size, Unit: "bytes"})
+	span := r.f.Span.Start(monitor.Event{Category: monitor.CatSource, Name: it.name(), ID: it.Checksum, Text: it.place(), Total: it.Size, Unit: "bytes"})
 	p, err := openPart(ctx, r.f.Dir, it, r.progress.add)
 	if errors.Is(err, errPresent) {
 		r.progress.add(it.Size)
@@ -242,6 +226,8 @@ func (r *run) item(ctx context.Context, it *Item) (res Result) {
 		res.From, err = r.fill(ctx, it, p, span)
 		if err != nil {
 			p.close()
+		} else {
+			span.Emit(monitor.Event{Kind: monitor.Progress, Done: p.n, Unit: "bytes"})
 		}
 	}
 	if err != nil {
@@ -251,6 +237,17 @@ func (r *run) item(ctx context.Context, it *Item) (res Result) {
 	}
 	span.End(err)
 	return res
+}
+
+// place says where the item is when it is not downloaded.
+func (it *Item) place() string {
+	switch {
+	case it.Inline != nil:
+		return "the manifest"
+	case it.Path != "":
+		return "the workspace"
+	}
+	return ""
 }
 
 // name is what a person is told about the item.

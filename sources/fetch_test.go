@@ -271,7 +271,7 @@ func TestFetchTrouble(t *testing.T) {
 			f := newFetcher(t)
 			f.Stall = 2 * time.Second
 			if strings.HasPrefix(tt.name, "nothing") {
-				f.Stall = 50 * time.Millisecond
+				f.Stall = 500 * time.Millisecond
 			}
 			it := Item{Checksum: sum(b), URLs: []string{base + "/x.deb"}, Size: int64(len(b))}
 			if tt.also != "" {

@@ -199,3 +199,40 @@ func Have(dir, checksum string, size int64) bool {
 	fi, err := os.Lstat(Path(dir, checksum))
 	return err == nil && fi.Mode().IsRegular() && (size == 0 || fi.Size() == size)
 }
+
+// local tells whether the item comes from this machine.
+func (it *Item) local() bool { return it.Inline != nil || it.Path != "" }
+
+// merge joins items of the same checksum.
+func merge(items []Item) []Item {
+	at := make(map[string]int, len(items))
+	var out []Item
+	for _, it := range items {
+		i, ok := at[it.Checksum]
+		if !ok {
+			at[it.Checksum] = len(out)
+			it.URLs = append([]string(nil), it.URLs...)
+			out = append(out, it)
+			continue
+		}
+		o := &out[i]
+		for _, u := range it.URLs {
+			if !slices.Contains(o.URLs, u) {
+				o.URLs = append(o.URLs, u)
+			}
+		}
+		if o.Size == 0 {
+			o.Size = it.Size
+		}
+		if o.Path == "" {
+			o.Path = it.Path
+		}
+		if o.Inline == nil {
+			o.Inline, o.Packed = it.Inline, it.Packed
+		}
+		if o.Secrets == "" {
+			o.Secrets = it.Secrets
+		}
+	}
+	return out
+}

@@ -142,6 +142,13 @@ func (p *part) commit(from string) error {
 	if got := sumText(p.checksum, p.sum); got != p.checksum {
 		return &ChecksumError{Want: p.checksum, Got: got, From: from}
 	}
+	// Stages copy it with its mode, which must not depend on the caller's umask.
+	if err := p.file.Chmod(0o644); err != nil {
+		return p.local(err)
+	}
+	// First, since nobody would look for it any more if this process ended after the
+	// renaming.
+	os.Remove(p.path + infoSuffix)
 	// A name must not outlive its data when the machine stops.
 	if err := unix.Fdatasync(int(p.file.Fd())); err != nil {
 		return p.local(&fs.PathError{Op: "fdatasync", Path: p.path, Err: err})
@@ -149,7 +156,6 @@ func (p *part) commit(from string) error {
 	if err := os.Rename(p.path, Path(p.dir, p.checksum)); err != nil {
 		return p.local(err)
 	}
-	os.Remove(p.path + infoSuffix)
 	p.file.Close()
 	return nil
 }

@@ -67,6 +67,46 @@ func TestFetchLocal(t *testing.T) {
 	}
 }
 
+// A process can end between any two calls of commit: the next one takes what is there,
+// and leaves nothing.
+func TestFetchAfterKilledCommit(t *testing.T) {
+	big := content(300_000)
+	base, requests := serve(t, whole(big))
+	it := Item{Checksum: sum(big), Size: int64(len(big)), URLs: []string{base + "/x"}}
+	for name, there := range map[string][]string{
+		"all is written":          {partPrefix + it.Checksum, partPrefix + it.Checksum + infoSuffix},
+		"its origin is removed":   {partPrefix + it.Checksum},
+		"it has got its own name": {it.Checksum},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFetcher(t)
+			if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range there {
+				b := big
+				if strings.HasSuffix(n, infoSuffix) {
+					b = []byte(base + "/x\n\"tag\"\n")
+				}
+				if err := os.WriteFile(filepath.Join(f.Dir, n), b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := requests.Load()
+			if _, err := f.Fetch(t.Context(), []Item{it}); err != nil {
+				t.Fatal(err)
+			}
+			wantFile(t, f.Dir, big)
+			if n := requests.Load() - before; n != 0 {
+				t.Errorf("%d requests for what was there", n)
+			}
+			if diff := cmp.Diff([]string{it.Checksum}, files(t, f.Dir)); diff != "" {
+				t.Errorf("in the directory (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestFetchDiskFull(t *testing.T) {
 	dir := smallDir(t, "256k")
 	big := content(600_000)

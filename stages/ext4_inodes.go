@@ -45,6 +45,9 @@ type ext4Fix struct {
 	root   *ext4Root
 	epoch  *int64 // times of access, change and creation; no time of modification is later
 	zeroed bool   // say that the inode tables are zeroed, which the kernel does else
+
+	// settled: the kernel has made files, which have random generations and versions.
+	settled bool
 }
 
 // ext4FS is a file system at an offset of a file.
@@ -242,6 +245,16 @@ func (fs *ext4FS) fixInode(ino uint32, b []byte, fix ext4Fix) {
 		}
 		if mtime > *e {
 			set(0x10, 0x88, *e, 0)
+		}
+	}
+	// Checksums of directories and of blocks of extents have the generation in them.
+	if kind := le.Uint16(b) & 0xf000; fix.settled && kind == 0x8000 && le.Uint16(b[0x28:]) == 0xf30a && le.Uint16(b[0x2e:]) == 0 {
+		le.PutUint32(b[0x64:], 0)
+	}
+	if fix.settled {
+		le.PutUint32(b[0x24:], 0)
+		if 0x9c <= 0x80+extra {
+			le.PutUint32(b[0x98:], 0)
 		}
 	}
 	if !fs.metaCsum {

@@ -3,6 +3,7 @@
 package stages
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,7 @@ Fedora's GRUB has it: Debian's has no such command.
   osbuild once did; 2 is better.
 - with "saved_entry", set "config": {"default": "saved"} too.`,
 		Schema: grub2Schema,
+		Reads:  grub2Reads,
 		Run:    runGrub2,
 	})
 }
@@ -258,6 +260,20 @@ func grub2CopyInto(c *Context, from, dir string) error {
 	return os.Chtimes(to, time.Time{}, st.ModTime())
 }
 
+// grub2Reads are what runGrub2 copies of the build root.
+func grub2Reads(options map[string]any) []string {
+	o := grub2Options{Legacy: options["legacy"]}
+	var out []string
+	if platform := o.platform(); platform != "" {
+		out = append(grubModuleDirs(platform), "/usr/share/grub/unicode.pf2")
+	}
+	if u, _ := options["uefi"].(map[string]any); u["install"] == true {
+		src, _ := u["efi_src_dir"].(string)
+		out = append(out, cmp.Or(src, "/boot/efi/EFI"))
+	}
+	return out
+}
+
 // grub2CopyEFI copies EFI/BOOT and EFI/VENDOR of the build root, which must not be
 // in the tree before.
 func grub2CopyEFI(c *Context, u *grub2UEFI) error {
@@ -308,15 +324,19 @@ func grub2CopyEFI(c *Context, u *grub2UEFI) error {
 	return nil
 }
 
+// grubModuleDirs are the directories of the build root that may have GRUB's modules for
+// a platform. The second is where openSUSE has them.
+func grubModuleDirs(platform string) []string {
+	return []string{"/usr/lib/grub/" + platform, "/usr/share/grub2/" + platform}
+}
+
 // grubModules returns the directory of the build root with GRUB's modules for a
 // platform.
 func grubModules(platform string) (string, error) {
 	if platform == "" || strings.ContainsAny(platform, "/\x00") || platform[0] == '.' {
 		return "", Errorf("%q is no GRUB platform", platform)
 	}
-	// The second is where openSUSE has them.
-	for _, dir := range []string{"/usr/lib/grub", "/usr/share/grub2"} {
-		p := filepath.Join(dir, platform)
+	for _, p := range grubModuleDirs(platform) {
 		if st, err := os.Stat(p); err == nil && st.IsDir() {
 			return p, nil
 		}

@@ -129,6 +129,7 @@ an image that needs no modules see org.osbuild-star.grub.bios.`,
 			return []string{grubMkimageNames}
 		},
 		InPlace: true,
+		Reads:   grubReads(""),
 		Run:     runGrub2Inst,
 	})
 }

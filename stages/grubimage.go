@@ -3,6 +3,7 @@
 package stages
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -104,6 +105,18 @@ var grubDefaultModules = []string{
 	"search_label", "search_fs_file", "linux", "linux16", "multiboot", "echo", "test", "true", "ls", "cat", "reboot", "halt",
 	"sleep", "serial", "terminal", "terminfo", "loadenv", "minicmd", "gzio", "regexp", "boot", "chain", "all_video",
 	"gfxterm", "font", "keystatus", "probe", "efi_gop", "efi_uga", "fwsetup", "biosdisk",
+}
+
+// grubReads is Stage.Reads of a stage that uses grubDirectory: nothing where the options
+// name the directory.
+func grubReads(platform string) func(map[string]any) []string {
+	return func(o map[string]any) []string {
+		if asked, _ := o["directory"].(string); asked != "" {
+			return nil
+		}
+		p, _ := o["platform"].(string)
+		return grubModuleDirs(cmp.Or(platform, p))
+	}
 }
 
 // grubDirectory returns the directory of a platform's modules: that of the options,

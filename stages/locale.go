@@ -29,7 +29,8 @@ Nothing checks that the locale exists in the image.
     }
   }
 }`,
-		Run: runLocale,
+		Reads: func(map[string]any) []string { return []string{firstbootProgram} },
+		Run:   runLocale,
 	})
 }
 
@@ -55,14 +56,17 @@ func runLocale(c *Context) error {
 	return c.WriteFile(file, envLine("LANG", o.Language))
 }
 
+// firstbootProgram is asked which file it is, in the tree and else in the build root.
+const firstbootProgram = "/usr/bin/systemd-firstboot"
+
 // localeFile tells which file systemd reads, by the path that is compiled into it.
 func localeFile(c *Context) (string, error) {
-	const program, debian = "/usr/bin/systemd-firstboot", "/etc/default/locale"
-	inTree, err := c.Resolve(program)
+	const debian = "/etc/default/locale"
+	inTree, err := c.Resolve(firstbootProgram)
 	if err != nil {
 		return "", err
 	}
-	for _, at := range []string{inTree, program} {
+	for _, at := range []string{inTree, firstbootProgram} {
 		found, exists, err := hasBytes(at, debian)
 		if err != nil {
 			return "", err

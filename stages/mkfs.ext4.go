@@ -54,10 +54,14 @@ org.osbuild-star.ext4.`,
   }
 }`,
 		Tools:   []string{"mkfs.ext4"},
+		Reads:   mkfsExt4Reads,
 		InPlace: true,
 		Run:     runMkfsExt4,
 	})
 }
+
+// mkfsExt4Reads is what mkfs.ext4 takes its defaults from.
+func mkfsExt4Reads(map[string]any) []string { return []string{"/etc/mke2fs.conf"} }
 
 func runMkfsExt4(c *Context) error {
 	var o struct {

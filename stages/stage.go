@@ -46,6 +46,11 @@ type Stage struct {
 	Tools    []string
 	ToolsFor func(options map[string]any) []string
 
+	// Reads are the files and directories of the build root, beside Tools, that it reads
+	// with such options, by absolute paths; nil: none. Where the host is the build root,
+	// they count by what is in them, as tools do.
+	Reads func(options map[string]any) []string
+
 	// InPlace marks a stage that changes a large file of the tree where it is (a
 	// disk image): the engine makes one layer of a run of such stages, since
 	// copying the file for each is not free.

@@ -102,6 +102,7 @@ access, change and creation are the epoch, and no file was modified later.`,
   }
 }`,
 		Tools:   []string{"mkfs.ext4"},
+		Reads:   mkfsExt4Reads,
 		InPlace: true,
 		Run:     runStarExt4,
 	})

@@ -53,6 +53,7 @@ machine.`,
   ` + grubInputs + `
 }`,
 		Tools: []string{grubMkimageNames},
+		Reads: grubReads(""),
 		Run:   runStarGrubEFI,
 	})
 	Register(&Stage{
@@ -99,6 +100,7 @@ org.osbuild.grub2.inst is the stage for images whose file system holds the modul
 }`,
 		Tools:   []string{grubMkimageNames},
 		InPlace: true,
+		Reads:   grubReads("i386-pc"),
 		Run:     runStarGrubBIOS,
 	})
 }

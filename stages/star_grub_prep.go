@@ -53,6 +53,7 @@ The firmware loads all of the partition: 8 MiB are the usual size.`,
 }`,
 		Tools:   []string{grubMkimageNames},
 		InPlace: true,
+		Reads:   grubReads(prepPlatform),
 		Run:     runStarGrubPReP,
 	})
 }

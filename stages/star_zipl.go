@@ -10,7 +10,7 @@ import (
 func init() {
 	Register(&Stage{
 		Name:     "org.osbuild-star.zipl.disk",
-		Revision: 1,
+		Revision: 2,
 		Summary:  "make a disk of s390x boot its kernel",
 		Doc: `Runs zipl for a kernel and an initramfs that are named by their paths, which may be
 links, as Debian has them.

@@ -8,8 +8,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const ziplNeeds = `
@@ -22,7 +25,7 @@ and the initramfs are in: they must not be moved afterwards.`
 func init() {
 	Register(&Stage{
 		Name:     "org.osbuild.zipl.inst",
-		Revision: 1,
+		Revision: 2,
 		Summary:  "make a disk of s390x boot one of its kernels, by an entry of the boot loader",
 		Doc: `Runs zipl for the kernel that an entry in /boot/loader/entries of the mounts has as its
 version; entries whose file names end in "rescue" are passed over. Paths of the entry are
@@ -141,11 +144,34 @@ func zipl(c *Context, job ziplJob) error {
 		}
 		args = append(args, f.flag, at)
 	}
-	return c.Run("zipl", append(args,
+	args = append(args,
 		"--parameters", job.cmdline,
 		"--targetbase", disk, "--targettype", "SCSI",
 		"--targetblocksize", strconv.FormatInt(job.blocksize, 10),
-		"--targetoffset", strconv.FormatInt(job.location, 10))...)
+		"--targetoffset", strconv.FormatInt(job.location, 10))
+	return onOneCPU(func() error { return c.Run("zipl", args...) })
+}
+
+// onOneCPU calls f so that programs which it starts run on one processor. ext4 keeps
+// blocks aside for small files on each: which ones a file gets would depend on where its
+// writer happens to run.
+func onOneCPU(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return fmt.Errorf("asking for the processors: %w", err)
+	}
+	cpu := 0
+	for !all.IsSet(cpu) {
+		cpu++
+	}
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("choosing a processor: %w", err)
+	}
+	err := f()
+	return errors.Join(err, unix.SchedSetaffinity(0, &all))
 }
 
 // findBLS returns the fields of the boot loader's entry with a version.

@@ -2,7 +2,9 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,11 +14,24 @@ import (
 )
 
 // link is a file of a layer that is also somewhere else by a hard link. Writing to
-// it there changes the layer, and every object that has it: size and time tell.
+// it there changes the layer, and every object that has it: size and time tell, and so do
+// mode and owner, which a later stage would copy.
 type link struct {
 	Path  string `json:"path"` // below the layer
 	Size  int64  `json:"size"`
 	MTime int64  `json:"mtime"` // ns since 1970
+	Mode  uint32 `json:"mode"`
+	UID   uint32 `json:"uid"`
+	GID   uint32 `json:"gid"`
+}
+
+// linkOf is the link of a file as it is now.
+func linkOf(path, sub string) (l link, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return l, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return link{sub, st.Size, st.Mtim.Nano(), st.Mode, st.Uid, st.Gid}, nil
 }
 
 // RecordLink notes that the file at path, which is in one of the object's layers,
@@ -30,13 +45,14 @@ func (o *Object) RecordLink(path string) error {
 	if !ok || layer == ".." {
 		return fmt.Errorf("%s is not in a layer", path)
 	}
-	st, err := os.Lstat(path)
+	now, err := linkOf(path, sub)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(o.s.path("links"), 0o755); err != nil {
 		return err
 	}
+	defer o.s.sharing()()
 	// Other processes note theirs.
 	lock, err := os.Open(o.s.path("links"))
 	if err != nil {
@@ -46,28 +62,21 @@ func (o *Object) RecordLink(path string) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return &os.PathError{Op: "flock", Path: lock.Name(), Err: err}
 	}
-	links, err := o.s.links(layer)
+	b, err := json.Marshal(now)
 	if err != nil {
 		return err
 	}
-	for _, l := range links {
-		if l.Path == sub {
-			return nil
-		}
-	}
-	b, err := json.Marshal(append(links, link{Path: sub, Size: st.Size(), MTime: st.ModTime().UnixNano()}))
+	// A line more, and nothing is read: a whole tree has ten thousands of files.
+	f, err := os.OpenFile(o.s.path("links", layer+".json"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	tmp := o.s.path("links", layer+".new")
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, o.s.path("links", layer+".json"))
+	_, err = f.Write(append(b, '\n'))
+	return errors.Join(err, f.Close())
 }
 
 func (s *Store) links(layer string) ([]link, error) {
-	b, err := os.ReadFile(s.path("links", layer+".json"))
+	b, err := os.ReadFile(filepath.Join(s.homeOf(layer), "links", layer+".json"))
 	if os.IsNotExist(err) {
 		return nil, nil
 	}
@@ -75,8 +84,16 @@ func (s *Store) links(layer string) ([]link, error) {
 		return nil, err
 	}
 	var links []link
-	if err := json.Unmarshal(b, &links); err != nil {
-		return nil, fmt.Errorf("links of layer %s: %w", layer, err)
+	seen := map[link]bool{} // what was linked again
+	for line := range bytes.Lines(b) {
+		var l link
+		if err := json.Unmarshal(line, &l); err != nil {
+			return nil, fmt.Errorf("links of layer %s: %w", layer, err)
+		}
+		if !seen[l] {
+			seen[l] = true
+			links = append(links, l)
+		}
 	}
 	return links, nil
 }
@@ -89,8 +106,8 @@ func (o *Object) linksIntact() bool {
 			return false
 		}
 		for _, l := range links {
-			st, err := os.Lstat(o.s.path("layers", layer, l.Path))
-			if err != nil || st.Size() != l.Size || st.ModTime().UnixNano() != l.MTime {
+			now, err := linkOf(o.s.path("layers", layer, l.Path), l.Path)
+			if err != nil || now != l {
 				return false
 			}
 		}

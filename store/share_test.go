@@ -108,6 +108,41 @@ func TestRecordLink(t *testing.T) {
 	if err != nil || len(links) != n {
 		t.Errorf("%d links, %v", len(links), err)
 	}
+	// Mode and owner are the store's, too; and no later note makes a change good.
+	for name, change := range map[string]func(string, bool) error{
+		"mode": func(p string, back bool) error {
+			return os.Chmod(p, map[bool]os.FileMode{true: 0o644, false: 0o600}[back])
+		},
+		"owner": func(p string, back bool) error {
+			return os.Chown(p, -1, map[bool]int{true: os.Getgid(), false: 7}[back])
+		},
+	} {
+		if os.Geteuid() != 0 && name == "owner" {
+			continue
+		}
+		p := filepath.Join(dir, "f0")
+		if err := change(p, false); err != nil {
+			t.Fatal(err)
+		}
+		if o.linksIntact() {
+			t.Errorf("another %s was not noticed", name)
+		}
+		if err := o.RecordLink(p); err != nil {
+			t.Fatal(err)
+		}
+		if o.linksIntact() {
+			t.Errorf("another %s was noted as right", name)
+		}
+		if err := change(p, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(s.path("links", o.Layers[0]+".json")); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.RecordLink(p); err != nil || !o.linksIntact() {
+			t.Errorf("after %s was set back: %v", name, err)
+		}
+	}
 	outside := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(outside, nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,14 @@
 //	layers/NAME/                           what one step changed, as an overlay layer
 //	objects/KEY/info.json                  a tree: the names of its layers, bottom first
 //	links/NAME.json                        files of a layer that have a name outside too
+//	sums/NAME.zst                          what is in a layer, with checksums
+//	pins/WORKSPACE/LABEL.json              what the last build of a target needs
+//	locks/KEY                              held by who makes the object of that key
+//	leases/PROCESS                         what a process uses; locked by it
+//	tests/KEY.json                         tests of images that have passed
+//	memo/NAME.json                         what is cheap to find out again
+//	builds/WORKSPACE/LABEL.json            the command's: the last builds of a target
+//	reports/KEY.json                       the command's: what is in a tree, for reports
 //	tmp/                                   builds under way; locked by their process
 //
 // A tool makes a layer below tmp, renames it into layers, and then writes the
@@ -12,6 +20,11 @@
 // killed process leaves is removed by the next one. A build does not wait for the
 // disk: an object is trusted while the machine has not been restarted since it was
 // made, and after [Store.Settle] has written it out, always.
+//
+// A tour: store.go commits objects and looks them up; claim.go has one process make an
+// object and others wait; lease.go keeps what is in use, pins.go what will be needed,
+// when gc.go makes room; entries.go lists what is in layers, and verify.go finds what is
+// damaged; readonly.go adds a second store. Locks and their order are in docs/design.md.
 package store
 
 import (
@@ -24,6 +37,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/internal/scratch"
@@ -34,6 +48,13 @@ import (
 type Store struct {
 	Dir  string
 	boot string
+
+	readOnly []*Store // looked at after this one
+
+	mu    sync.Mutex
+	lease *os.File        // names what this process uses; nil: nothing yet
+	used  map[string]bool // what it names
+	held  *os.File        // gc.lock, shared, where there is no lease to be had
 }
 
 // Info is what is known of an object.
@@ -47,6 +68,12 @@ type Info struct {
 	Size    int64                      `json:"size"`           // bytes on disk of the last layer
 	Meta    map[string]json.RawMessage `json:"meta,omitempty"` // of the stages, by ID
 	Adopted bool                       `json:"adopted,omitempty"`
+
+	// Plain is a tree in one layer that is as it is seen, where overlayfs cannot serve.
+	// Odd is one of those with files that overlayfs would take for marks of its own: no
+	// layer can be on it.
+	Plain bool `json:"plain,omitempty"`
+	Odd   bool `json:"odd,omitempty"`
 }
 
 // Object is a tree in the store.
@@ -95,15 +122,39 @@ func (s *Store) LayersDir() string { return s.path("layers") }
 // process that made it.
 func (s *Store) Scratch() (*scratch.Dir, error) { return scratch.New(s.path("tmp"), "run-") }
 
+// Sweep removes what processes left in the store that were killed, but for what only
+// [Store.GC] knows not to be needed.
+func (s *Store) Sweep() {
+	s.clean()
+	s.sweepLeases()
+	claims, _ := namesIn(s.path("locks"))
+	for _, key := range claims {
+		if release, ok, _ := s.TryClaim(key); ok {
+			release()
+		}
+	}
+}
+
 // Lookup finds the object of that key. One that is damaged, or that was perhaps
 // not written out before the machine went down, is not found.
 func (s *Store) Lookup(key string) (*Object, bool) {
 	if key == "" {
 		return nil, false
 	}
+	defer s.sharing()()
+	if o, ok := s.lookupHere(key); ok {
+		return o, true
+	}
+	return s.lookupReadOnly(key)
+}
+
+func (s *Store) lookupHere(key string) (*Object, bool) {
 	p := s.path("objects", key, "info.json")
 	b, err := os.ReadFile(p)
 	if err != nil {
+		if exists(filepath.Dir(p)) && !exists(p) { // else somebody has made it this moment
+			s.drop(key) // what is left of it
+		}
 		return nil, false
 	}
 	o := &Object{s: s}
@@ -118,7 +169,7 @@ func (s *Store) Lookup(key string) (*Object, bool) {
 		}
 	}
 	for _, l := range o.Layers {
-		if _, err := os.Lstat(s.path("layers", l)); err != nil {
+		if _, err := os.Stat(s.layerDir(l)); err != nil {
 			s.drop(key)
 			return nil, false
 		}
@@ -129,10 +180,40 @@ func (s *Store) Lookup(key string) (*Object, bool) {
 	}
 	now := time.Now()
 	os.Chtimes(p, now, now) // the clock of least recent use
+	o.use()
 	return o, true
 }
 
-func (s *Store) drop(key string) { os.RemoveAll(s.path("objects", key)) }
+// use notes that this process uses the object.
+func (o *Object) use() {
+	names := []string{leaseObject + o.Key}
+	for _, l := range o.Layers {
+		names = append(names, leaseLayer+l)
+	}
+	o.s.use(names...)
+}
+
+// layerDir is where a layer is.
+func (s *Store) layerDir(layer string) string { return s.path("layers", layer) }
+
+// homeOf is the directory of the store that a layer belongs to: that of another one
+// is a link here.
+func (s *Store) homeOf(layer string) string {
+	if to, err := os.Readlink(s.layerDir(layer)); err == nil {
+		return filepath.Dir(filepath.Dir(to))
+	}
+	return s.Dir
+}
+
+// drop removes an object, all of it or, on a full disk say, nothing.
+func (s *Store) drop(key string) {
+	trash, err := scratch.New(s.path("tmp"), "gc-")
+	if err != nil {
+		return
+	}
+	os.Rename(s.path("objects", key), filepath.Join(trash.Path, "object"))
+	trash.Close()
+}
 
 // LayerDirs are the directories of the object's layers, bottom first.
 func (o *Object) LayerDirs() []string {
@@ -145,7 +226,8 @@ func (o *Object) LayerDirs() []string {
 
 // Commit makes the directory at upper, which has to be in a scratch directory of
 // the store, the last layer of a new object on top of base (nil: none). If another
-// process was faster its object is taken, and upper is left alone.
+// process was faster its object is taken, and upper is left alone; but a plain tree
+// replaces one of layers, which whoever made the plain one could not read.
 func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 	name, err := s.layerName()
 	if err != nil {
@@ -156,6 +238,7 @@ func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 	} else {
 		info.Layers = []string{name}
 	}
+	defer s.sharing()() // no object names the layer for a moment
 	if err := os.Rename(upper, s.path("layers", name)); err != nil {
 		return nil, fmt.Errorf("committing a layer: %w", err)
 	}
@@ -169,7 +252,8 @@ func (s *Store) Commit(info Info, base *Object, upper string) (*Object, error) {
 // Adopt makes an object with the very layers of another. What is on the way is in
 // scratch, a scratch directory of the store.
 func (s *Store) Adopt(info Info, from *Object, scratch string) (*Object, error) {
-	info.Layers, info.Adopted = from.Layers, true
+	defer s.sharing()()
+	info.Layers, info.Plain, info.Odd, info.Adopted = from.Layers, from.Plain, from.Odd, true
 	o, _, err := s.write(info, scratch)
 	return o, err
 }
@@ -201,12 +285,17 @@ func (s *Store) write(info Info, in string) (_ *Object, mine bool, _ error) {
 	for range 2 {
 		to := s.path("objects", info.Key)
 		if err = unix.Rename(dir, to); err == nil {
-			return &Object{Info: info, s: s}, true, nil
+			o := &Object{Info: info, s: s}
+			o.use()
+			return o, true, nil
 		}
 		err = &os.LinkError{Op: "rename", Old: dir, New: to, Err: err}
 		// Somebody was faster; or what is there is damaged, and gone now.
-		if o, ok := s.Lookup(info.Key); ok {
-			return o, false, nil
+		if o, ok := s.lookupHere(info.Key); ok {
+			if o.Plain || !info.Plain {
+				return o, false, nil
+			}
+			s.drop(info.Key)
 		}
 	}
 	return nil, false, fmt.Errorf("committing: %w", err)

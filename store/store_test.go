@@ -86,6 +86,12 @@ func TestDamageIsNotFound(t *testing.T) {
 	for name, damage := range map[string]func(s *Store, o *Object) error{
 		"layer gone":     func(s *Store, o *Object) error { return os.RemoveAll(o.LayerDirs()[0]) },
 		"info cut short": func(s *Store, o *Object) error { return os.Truncate(s.path("objects", "k", "info.json"), 10) },
+		"removed by half": func(s *Store, o *Object) error {
+			if err := s.Settle(); err != nil {
+				return err
+			}
+			return os.Remove(s.path("objects", "k", "info.json"))
+		},
 		"linked file written to": func(s *Store, o *Object) error {
 			f := filepath.Join(o.LayerDirs()[0], "f")
 			if err := o.RecordLink(f); err != nil {
@@ -114,6 +120,30 @@ func TestDamageIsNotFound(t *testing.T) {
 				t.Errorf("and cannot be made again: %v", err)
 			}
 		})
+	}
+}
+
+// A process that was killed while it dropped an object can have left a directory with
+// anything in it but what says what it is.
+func TestHalfAnObjectIsNotInTheWay(t *testing.T) {
+	s := open(t)
+	if err := os.Mkdir(s.path("objects", "k"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, s.path("objects", "k", "settled"))
+	if _, ok := s.Lookup("k"); ok {
+		t.Error("half an object was found")
+	}
+	if _, err := s.Commit(Info{Key: "k"}, nil, layer(t, s, "f", "1")); err != nil {
+		t.Fatal(err)
+	}
+	// It does not inherit that it was written out.
+	s.boot = "another"
+	if _, ok := s.Lookup("k"); ok {
+		t.Error("an object is trusted for what another one left")
+	}
+	if ents, err := os.ReadDir(s.path("tmp")); err != nil || len(ents) > 1 { // that of the layer
+		t.Errorf("in tmp: %v, %v", ents, err)
 	}
 }
 

@@ -28,13 +28,34 @@ type command struct {
 	json    bool // it takes --json
 	flags   func(a *app, fs *pflag.FlagSet)
 	run     func(a *app, args []string) error
+	sub     []*command // verbs below this one: "cache ls"
+}
+
+// below finds the verb that args name: c itself, or one below it.
+func (c *command) below(args []string) (*command, []string, error) {
+	if len(c.sub) == 0 || len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return c, args, nil
+	}
+	var names []string
+	for _, s := range c.sub {
+		name := strings.TrimPrefix(s.name, c.name+" ")
+		if name == args[0] {
+			return s, args[1:], nil
+		}
+		names = append(names, name)
+	}
+	e := &usageError{msg: fmt.Sprintf("unknown command \"%s %s\"", c.name, args[0]), hint: "see: osbuild-star " + c.name + " --help"}
+	if s := rulefile.Suggest(args[0], names); s != "" {
+		e.hint = fmt.Sprintf("did you mean %q?", c.name+" "+s)
+	}
+	return nil, nil, e
 }
 
 // commands returns all verbs, in the order in which help lists them.
 func commands() []*command {
 	return []*command{
 		buildCommand, testCommand, bootCommand, shellCommand,
-		queryCommand, manifestCommand, lockCommand, referenceCommand,
+		queryCommand, manifestCommand, lockCommand, cacheCommand, referenceCommand,
 		osbuildCommand, versionCommand,
 	}
 }
@@ -54,10 +75,14 @@ type app struct {
 	jobs    int
 	defines []string
 	profile string
+	report  string
 	events  string
 	vardir  string
 	sandbox string
+	layers  string
 	limit   time.Duration
+	maxSize byteSize
+	storeRO []string
 
 	buildEnv string // as --build-env has it
 
@@ -69,13 +94,20 @@ type app struct {
 		ssh      bool
 		memory   int
 		cpus     int
+		rerun    bool
 		accel    string
 		timeout  time.Duration
 		user     string
 		stage    string
+
+		keepGoing    bool
+		bound        byteSize // of memory, for steps that run at the same time
+		rebuildCheck bool
+		keep         string
 	}
-	osb osbuildFlags
-	lib libdirFlags
+	osb   osbuildFlags
+	lib   libdirFlags
+	cache cacheFlags
 
 	session *session
 }
@@ -108,30 +140,41 @@ func (a *app) workFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&a.events, "events", "", "write every event as a line of JSON to this `file`")
 	fs.StringVar(&a.vardir, "var-dir", "", "`directory` that backs /var of build roots (default /var/tmp)")
 	fs.StringVar(&a.sandbox, "sandbox", "", "`kind` of sandbox: "+strings.Join(engine.Sandboxes(), ", ")+" (default: $"+sandboxEnv+", else auto)")
+	fs.StringVar(&a.layers, "layers", "", "`way` to keep trees: "+strings.Join(engine.LayerKinds(), ", ")+" (default: $"+layersEnv+", else auto)")
 	a.envFlag(fs)
+	fs.StringArrayVar(&a.storeRO, "store-ro", nil, "`directory` of a second store, only read (default: $"+storeROEnv+")")
+	fs.Var(&a.maxSize, "cache-max-size", "`size` that the store may have after it: 20G (default: $"+maxSizeEnv+")")
 	a.limit = time.Hour
 	fs.Var((*timeLimit)(&a.limit), "stage-timeout", "`time` that a stage may take: 90, 10m, 2h; 0 is no limit")
 }
 
-// sandboxEnv chooses the sandbox where no flag does.
-const sandboxEnv = "OSBUILD_STAR_SANDBOX"
+// What is chosen where no flag does.
+const (
+	sandboxEnv = "OSBUILD_STAR_SANDBOX"
+	layersEnv  = "OSBUILD_STAR_LAYERS"
+)
 
-// checkSandbox settles what --sandbox and the environment say.
-func (a *app) checkSandbox(verb string, fs *pflag.FlagSet) error {
-	f := fs.Lookup("sandbox")
+// checkChoices settles what flags that choose, and the environment, say.
+func (a *app) checkChoices(verb string, fs *pflag.FlagSet) error {
+	if err := checkChoice(verb, fs.Lookup("sandbox"), &a.sandbox, sandboxEnv, engine.Sandboxes()); err != nil {
+		return err
+	}
+	return checkChoice(verb, fs.Lookup("layers"), &a.layers, layersEnv, engine.LayerKinds())
+}
+
+func checkChoice(verb string, f *pflag.Flag, value *string, env string, known []string) error {
 	if f == nil {
 		return nil
 	}
-	where := "--sandbox"
+	where := "--" + f.Name
 	if !f.Changed {
-		where, a.sandbox = "$"+sandboxEnv, cmp.Or(os.Getenv(sandboxEnv), "auto")
+		where, *value = "$"+env, cmp.Or(os.Getenv(env), "auto")
 	}
-	known := engine.Sandboxes()
-	if slices.Contains(known, a.sandbox) {
+	if slices.Contains(known, *value) {
 		return nil
 	}
-	e := &usageError{msg: fmt.Sprintf("%s takes %s, not %q", where, strings.Join(known, " or "), a.sandbox), verb: verb}
-	if s := rulefile.Suggest(a.sandbox, known); s != "" {
+	e := &usageError{msg: fmt.Sprintf("%s takes %s, not %q", where, strings.Join(known, " or "), *value), verb: verb}
+	if s := rulefile.Suggest(*value, known); s != "" {
 		e.hint = fmt.Sprintf("did you mean %q?", s)
 	}
 	return e
@@ -190,7 +233,7 @@ func (a *app) dispatch(args []string) error {
 			a.screen.out(mainHelp(commands()))
 			return nil
 		}
-		rest = []string{rest[1], "--help"}
+		rest = append(rest[1:], "--help")
 	}
 	var cmd *command
 	var names []string
@@ -207,7 +250,11 @@ func (a *app) dispatch(args []string) error {
 		}
 		return e
 	}
-	return a.invoke(cmd, rest[1:])
+	cmd, rest, err := cmd.below(rest[1:])
+	if err != nil {
+		return err
+	}
+	return a.invoke(cmd, rest)
 }
 
 func (a *app) flagSet(cmd *command) *pflag.FlagSet {
@@ -248,8 +295,13 @@ func (a *app) invoke(cmd *command, args []string) error {
 	if !slices.Contains([]string{"auto", "always", "never"}, a.color) {
 		return usagef(cmd.name, "--color takes auto, always or never, not %q", a.color)
 	}
-	if err := a.checkSandbox(cmd.name, fs); err != nil {
+	if err := a.checkChoices(cmd.name, fs); err != nil {
 		return err
+	}
+	if fs.Lookup("store-ro") != nil {
+		if err := a.checkStore(cmd.name, fs.Changed); err != nil {
+			return err
+		}
 	}
 	if a.dir != "" {
 		if err := os.Chdir(a.dir); err != nil {
@@ -357,6 +409,12 @@ func commandHelp(c *command, fs *pflag.FlagSet) string {
 	fmt.Fprintf(&b, "%s\n\nUsage:\n  osbuild-star %s\n", upperFirst(c.short)+".", strings.TrimSpace(c.name+" [FLAGS] "+c.args))
 	if c.long != "" {
 		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.long))
+	}
+	if len(c.sub) > 0 {
+		b.WriteString("\nCommands:\n")
+		for _, s := range c.sub {
+			fmt.Fprintf(&b, "  %-14s %s\n", s.name, s.short)
+		}
 	}
 	fmt.Fprintf(&b, "\nExample:\n")
 	for line := range strings.Lines(strings.TrimSpace(c.example) + "\n") {

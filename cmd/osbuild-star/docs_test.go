@@ -155,7 +155,9 @@ var (
 func TestDocsCommands(t *testing.T) {
 	known := map[string]bool{}
 	for _, c := range commands() {
-		flagsOf(c).VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+		for _, c := range append(c.sub, c) {
+			flagsOf(c).VisitAll(func(f *pflag.Flag) { known[f.Name] = true })
+		}
 	}
 	known["version"] = true
 	lines := 0

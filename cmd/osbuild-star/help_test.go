@@ -30,7 +30,12 @@ func flagsOf(c *command) *pflag.FlagSet {
 // typed, and explains every flag.
 func TestHelp(t *testing.T) {
 	main := mainHelp(commands())
+	all := commands()
 	for _, c := range commands() {
+		all = append(all, c.sub...)
+		main += commandHelp(c, flagsOf(c))
+	}
+	for _, c := range all {
 		if !strings.Contains(main, "\n  "+c.name+" ") {
 			t.Errorf("the main help does not have %s", c.name)
 		}
@@ -92,9 +97,13 @@ func parses(line string) error {
 	}
 	for _, c := range commands() {
 		if c.name == rest[0] {
+			c, rest, err := c.below(rest[1:])
+			if err != nil {
+				return err
+			}
 			fs := flagsOf(c)
 			fs.SetOutput(io.Discard)
-			return fs.Parse(hidePatterns(rest[1:]))
+			return fs.Parse(hidePatterns(rest))
 		}
 	}
 	return fmt.Errorf("there is no verb %q", rest[0])

@@ -157,19 +157,16 @@ func (a *app) nearModules(invalid *manifest.ValidationError) string {
 	return ""
 }
 
-// fetchServed has programs of the library directory fetch what they serve, and
+// fetchServed has programs of the library directory fetch all that they serve, and
 // returns a manifest of the sources that are left, and what became of the items.
-func (a *app) fetchServed(ctx context.Context, e *engine.Engine, m *manifest.Manifest, local map[string]string, want func(string) bool, parent *monitor.Span) (*manifest.Manifest, map[string][]engine.Fetched, error) {
+func (a *app) fetchServed(ctx context.Context, e *engine.Engine, m *manifest.Manifest, local map[string]string, parent *monitor.Span) (*manifest.Manifest, map[string][]engine.Fetched, error) {
 	own, served, err := a.programs().SplitSources(m, local)
 	if err != nil {
 		return nil, nil, err
 	}
 	report := map[string][]engine.Fetched{}
 	for _, t := range slices.Sorted(maps.Keys(served)) {
-		if want != nil && !slices.ContainsFunc(slices.Collect(maps.Keys(m.Sources[t].Items)), want) {
-			continue
-		}
-		if report[t], err = e.Download(ctx, m, t, served[t], want, parent); err != nil {
+		if report[t], err = e.Download(ctx, m, t, served[t], nil, parent); err != nil {
 			return own, report, err
 		}
 	}

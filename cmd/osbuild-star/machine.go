@@ -1,20 +1,16 @@
-// boot and test: images in QEMU.
+// boot: images in QEMU, on this terminal or by ssh.
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/osbuild-star/osbuild-star/builtins"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/engine/vm"
-	"github.com/osbuild-star/osbuild-star/monitor"
 	rulefile "github.com/osbuild-star/osbuild-star/starlark"
 	"github.com/spf13/pflag"
 )
@@ -167,185 +163,4 @@ func machineError(err error) error {
 		return fmt.Errorf("%w\nthe end of its console:\n%s", err, indent(f.Tail))
 	}
 	return err
-}
-
-var testCommand = &command{
-	name: "test", args: "LABEL...", short: "run the tests of images",
-	long: `Builds the images that the image_test targets among the labels are about, starts
-each in QEMU without a screen, waits for the login prompt on its serial console,
-runs the commands of the test in it, and checks that the system is running with
-no failed unit. A machine that does not come up fails with the end of its console.`,
-	example: `osbuild-star test //images/...
-osbuild-star test --firmware=bios --json //images:debian12_boot`,
-	json: true,
-	flags: func(a *app, fs *pflag.FlagSet) {
-		a.ruleFlags(fs)
-		a.workFlags(fs)
-		a.machineFlags(fs)
-		fs.DurationVar(&a.cfg.timeout, "timeout", 0, "`time` that one boot may take (default: what the test says)")
-	},
-	run: runTest,
-}
-
-// testReport is what test --json prints of one boot.
-type testReport struct {
-	Label    string  `json:"label"`
-	Image    string  `json:"image"`
-	Firmware string  `json:"firmware"`
-	Passed   bool    `json:"passed"`
-	Accel    string  `json:"accel,omitempty"`
-	Boot     float64 `json:"seconds_to_login"`
-	Total    float64 `json:"seconds"`
-	Error    string  `json:"error,omitempty"`
-	Console  string  `json:"console,omitempty"`
-}
-
-func runTest(a *app, args []string) error {
-	if err := a.checkMachine("test"); err != nil {
-		return err
-	}
-	s, err := a.open()
-	if err != nil {
-		return err
-	}
-	targets, err := s.match("test", args)
-	if err != nil {
-		return err
-	}
-	type run struct {
-		test builtins.Test
-		fw   string
-	}
-	var runs []run
-	more := func(plan *builtins.Plan) []engine.Missing {
-		var missing []engine.Missing
-		runs = nil
-		for _, t := range plan.Tests {
-			for _, fw := range firmwares(t, a.cfg.firmware) {
-				runs = append(runs, run{t, fw})
-				missing = append(missing, vmMissing(vm.Config{Firmware: fw, Arch: t.Arch})...)
-			}
-		}
-		slices.SortFunc(missing, func(x, y engine.Missing) int { return cmp.Compare(x.What, y.What) })
-		return slices.Compact(missing)
-	}
-	plan, err := s.planToBuild(targets, more)
-	if err != nil {
-		return err
-	}
-	if len(plan.Tests) == 0 {
-		return &noTests{strings.Join(args, " ")}
-	}
-	// Images that are among the targets are not built for it, only those that tests
-	// are about.
-	names := pipelinesOf(&builtins.Plan{Tests: plan.Tests})
-	if err := s.preflight(plan, names, more(plan)); err != nil {
-		return err
-	}
-	e, err := s.engine()
-	if err != nil {
-		return err
-	}
-	res, err := e.Build(a.ctx, plan.Manifest, names, s.span)
-	if err != nil {
-		return err
-	}
-	var reports []testReport
-	failed := 0
-	for _, r := range runs {
-		// The disk is read where the store has it; the machine's writes go nowhere.
-		disk := r.test.Disk
-		tree := res.Trees[r.test.ImagePipeline]
-		if disk == "" {
-			files, err := e.Files(tree)
-			if err != nil {
-				return err
-			}
-			if len(files) != 1 {
-				return fmt.Errorf("%s: the image has %d files; say which is the disk", r.test.Label, len(files))
-			}
-			disk = files[0]
-		}
-		path, err := engine.Find(tree, disk)
-		if err != nil {
-			return fmt.Errorf("%s: %w", r.test.Label, err)
-		}
-		rep := a.bootTest(s, r.test, r.fw, path)
-		if err := a.ctx.Err(); err != nil {
-			return context.Cause(a.ctx)
-		}
-		if !rep.Passed {
-			failed++
-		}
-		reports = append(reports, rep)
-	}
-	a.screen.endProgress()
-	if a.json {
-		if err := a.screen.outJSON(reports); err != nil {
-			return err
-		}
-		if failed > 0 {
-			return &reported{exitTests}
-		}
-		return nil
-	}
-	for _, r := range reports {
-		if r.Passed {
-			a.screen.out(fmt.Sprintf("PASS %s (%s, %s): login prompt after %.1fs, %.1fs in all\n", r.Label, r.Firmware, r.Accel, r.Boot, r.Total))
-			continue
-		}
-		a.screen.out(fmt.Sprintf("FAIL %s (%s): %s\n", r.Label, r.Firmware, r.Error))
-		for _, l := range lastLines(r.Console, 25) {
-			a.screen.out("     | " + l + "\n")
-		}
-	}
-	if failed > 0 {
-		return &testsFailed{failed, len(reports)}
-	}
-	return nil
-}
-
-// noTests is a pattern that has no test among its targets.
-type noTests struct{ pattern string }
-
-func (e *noTests) Error() string { return "no image_test among the targets of " + e.pattern }
-
-func firmwares(t builtins.Test, only string) []string {
-	if only != "" {
-		return []string{only}
-	}
-	if len(t.Firmware) == 0 {
-		return []string{vm.DefaultFirmware(t.Arch)}
-	}
-	return t.Firmware
-}
-
-func (a *app) bootTest(s *session, t builtins.Test, fw, disk string) testReport {
-	name := "boot " + t.Image.String()
-	if fw != "" {
-		name += " (" + fw + ")"
-	}
-	span := s.span.Start(monitor.Event{Category: monitor.CatTest, Name: name, Target: t.Label.String()})
-	spec := vm.TestSpec{
-		Config: vm.Config{
-			Disk: disk, Firmware: fw, Arch: t.Arch, Memory: cmp.Or(a.cfg.memory, t.Memory), Accel: a.cfg.accel,
-			Format: strings.TrimPrefix(filepath.Ext(disk), "."),
-		},
-		Login: t.Login, Password: t.Password, WaitRunning: t.Login != "", Commands: t.Commands,
-		Timeout: cmp.Or(a.cfg.timeout, t.Timeout),
-	}
-	r := vm.Test(a.ctx, spec, span)
-	span.End(r.Err)
-	rep := testReport{
-		Label: t.Label.String(), Image: t.Image.String(), Firmware: cmp.Or(fw, "default"), Passed: r.Passed, Accel: r.Accel,
-		Boot: r.Boot.Seconds(), Total: r.Total.Seconds(),
-	}
-	if r.Err != nil {
-		rep.Error, rep.Console = r.Err.Error(), r.Console
-		var c *vm.CheckError
-		if errors.As(r.Err, &c) && c.Output != "" {
-			rep.Error += ": " + strings.TrimSpace(c.Output)
-		}
-	}
-	return rep
 }

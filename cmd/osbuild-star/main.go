@@ -6,16 +6,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/osbuild-star/osbuild-star/agent"
 	_ "github.com/osbuild-star/osbuild-star/agent/start"
+	"github.com/osbuild-star/osbuild-star/engine"
 )
 
 // version is set by the linker in releases.
@@ -59,6 +62,21 @@ func run(args []string) int {
 	if errors.Is(context.Cause(ctx), errInterrupted) && err != nil {
 		err = errInterrupted
 	}
+	err = a.full(err)
 	a.close()
 	return a.screen.finish(err)
+}
+
+// full adds a hint to an error that is about a full disk and has none.
+func (a *app) full(err error) error {
+	dir, derr := a.storeDir()
+	if err == nil || derr != nil || hintOf(err) != "" {
+		return err
+	}
+	places := engine.Places(dir, a.vardir)
+	if s := a.session; s != nil && s.ws != nil {
+		out := cmp.Or(a.cfg.output, filepath.Join(s.ws.Root, "out"))
+		places = append(places, engine.Place{What: "the directory for the result,", Dir: out, Otherwise: "--out DIR"})
+	}
+	return engine.Full(err, places...)
 }

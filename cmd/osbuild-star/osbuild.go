@@ -43,6 +43,7 @@ osbuild-star osbuild --inspect manifest.json`,
 		fs.StringVar(&a.osb.cache, "cache", "", "`directory` of the store, another name of --store")
 		a.libdirFlags(fs, "l")
 		a.workFlags(fs)
+		a.memoryFlag(fs)
 	},
 	run: runOSBuild,
 }
@@ -313,7 +314,7 @@ func (a *app) osbuildFailed(result map[string]any, err error, detail map[string]
 // upstream's report of it.
 func (a *app) fetchAll(s *session, m *manifest.Manifest) (map[string]any, error) {
 	report := map[string]any{"success": true}
-	own, served, err := a.fetchServed(a.ctx, s.eng, m, s.local, nil, s.span)
+	own, served, err := a.fetchServed(a.ctx, s.eng, m, s.local, s.span)
 	s.note(served)
 	for t, list := range served {
 		all := []sourceReport{}

@@ -70,6 +70,9 @@ func (s *screen) note(format string, args ...any) {
 	}
 }
 
+// ask prints a question, without an end of its line.
+func (s *screen) ask(text string) { fmt.Fprint(s.stderr, text) }
+
 func (s *screen) warn(format string, args ...any) {
 	fmt.Fprintln(s.stderr, s.paint("33", "warning:")+" "+fmt.Sprintf(format, args...))
 }
@@ -152,12 +155,15 @@ func exitStatus(err error) int {
 		none    *noTests
 		param   *builtins.UnknownParamError
 		env     *envError
+		build   *engine.BuildError
 	)
 	switch {
 	case errors.As(err, &rep):
 		return rep.status
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
+	case errors.As(err, &build):
+		return buildStatus(build)
 	case errors.As(err, &usage), errors.As(err, &param), errors.As(err, &env):
 		return exitUsage
 	case errors.As(err, &tests):
@@ -190,10 +196,15 @@ func (s *screen) show(err error) {
 		missing *missingError
 		tests   *testsFailed
 		invalid *manifest.ValidationError
+		build   *engine.BuildError
+		part    *partlyBuilt
 	)
 	switch {
 	case errors.Is(err, errInterrupted):
 		fmt.Fprintln(w, "interrupted")
+	case errors.As(err, &build):
+		errors.As(err, &part)
+		s.showBuild(build, part)
 	case errors.As(err, &usage):
 		if usage.msg != "" {
 			s.headline(usage.msg, usage.hint)
@@ -243,8 +254,11 @@ func hintOf(err error) string {
 		nomatch *rulefile.NoMatchError
 		plan    *manifest.Error
 		hinted  interface{ Hint() string }
+		space   *engine.SpaceError
 	)
 	switch {
+	case errors.As(err, &space):
+		return space.Hint()
 	case errors.As(err, &host):
 		return host.Hint
 	case errors.As(err, &stage):
@@ -336,20 +350,9 @@ func errorJSON(err error, status int) any {
 			return map[string]any{"success": false, "status": status, "errors": json.RawMessage(b.String())}
 		}
 	}
-	e := map[string]any{"message": err.Error()}
-	if h := hintOf(err); h != "" {
-		e["hint"] = h
+	var build *engine.BuildError
+	if errors.As(err, &build) {
+		return buildErrorJSON(err, build, status)
 	}
-	var stage *engine.StageError
-	if errors.As(err, &stage) {
-		e["stage"] = map[string]any{
-			"type": stage.Type, "id": stage.ID, "pipeline": stage.Pipeline, "target": stage.Target, "output": stage.Output,
-			"file": stage.Origin.File, "line": stage.Origin.Line, "status": stage.Status,
-		}
-	}
-	var missing *missingError
-	if errors.As(err, &missing) {
-		e["missing"] = missing.missing
-	}
-	return map[string]any{"success": false, "status": status, "error": e}
+	return map[string]any{"success": false, "status": status, "error": errorFields(err)}
 }

@@ -37,14 +37,31 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"osbuild-star": func() { os.Exit(Main()) },
 		"in-tmpfs":     func() { os.Exit(inTmpfs(os.Args[1:])) },
+		"in-readonly":  func() { os.Exit(inReadonly(os.Args[1:])) },
 	})
 }
 
 // inTmpfs mounts a tmpfs with those options on a directory, in a mount namespace of
 // its own, and becomes the command: in-tmpfs DIR OPTIONS COMMAND...
 func inTmpfs(args []string) int {
+	return inNamespace(args[2:], func() error { return unix.Mount("tmpfs", args[0], "tmpfs", 0, args[1]) })
+}
+
+// inReadonly mounts a directory on itself, read-only, and becomes the command:
+// in-readonly DIR COMMAND...
+func inReadonly(args []string) int {
+	return inNamespace(args[1:], func() error {
+		if err := unix.Mount(args[0], args[0], "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		return unix.Mount("", args[0], "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	})
+}
+
+// inNamespace mounts something in a mount namespace of its own and becomes the command.
+func inNamespace(command []string, mount func() error) int {
 	fail := func(what string, err error) int {
-		fmt.Fprintf(os.Stderr, "in-tmpfs: %s: %v\n", what, err)
+		fmt.Fprintf(os.Stderr, "%s: %s: %v\n", os.Args[0], what, err)
 		return 125
 	}
 	runtime.LockOSThread() // the namespace is that of the thread which becomes the command
@@ -54,14 +71,14 @@ func inTmpfs(args []string) int {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fail("making mounts private", err)
 	}
-	if err := unix.Mount("tmpfs", args[0], "tmpfs", 0, args[1]); err != nil {
+	if err := mount(); err != nil {
 		return fail("mounting", err)
 	}
-	prog, err := exec.LookPath(args[2])
+	prog, err := exec.LookPath(command[0])
 	if err != nil {
 		return fail("looking", err)
 	}
-	return fail("starting", unix.Exec(prog, args[2:], os.Environ()))
+	return fail("starting", unix.Exec(prog, command, os.Environ()))
 }
 
 // canBuild tells why builds cannot be tested here, or "".

@@ -18,7 +18,11 @@
 //	                              programs whose name is TOKEN, have ended
 //	as-nobody STATUS PROGRAM ARG...  run it as a user without rights
 //	keep NAME FILE, kept NAME FILE   the file is the same one as before, untouched
+//	trace FILE NAME...            FILE is a trace with complete spans, and has events of
+//	                              those names
 //	trace FILE NAME...            FILE is a trace with complete spans of those names
+//	flip NAME DIR                 change a bit of the file of that name below DIR, and
+//	                              not its time, as a bad disk does
 //	jsonl FILE KEY VALUE NAME     each line of FILE is JSON; one has that value, and
 //	                              that name
 package main
@@ -78,6 +82,7 @@ func (s *scriptState) end() {
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"fails": cmdFails, "json": cmdJSON, "save": cmdSave, "serve": cmdServe, "await": cmdAwait, "start": cmdStart, "signal": cmdSignal,
 	"finish": cmdFinish, "gone": cmdGone, "clean": cmdClean, "as-nobody": cmdAsNobody, "keep": cmdKeep, "kept": cmdKept, "trace": cmdTrace, "jsonl": cmdJSONL,
+	"flip": cmdFlip,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {
@@ -379,11 +384,19 @@ func cmdTrace(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s: %v", args[0], err)
 	}
 	seen := map[string]bool{}
-	for _, e := range trace.TraceEvents {
-		if e.Ph != "X" || e.TS == nil || e.Dur == nil || *e.TS < 0 || *e.Dur < 0 || e.PID == 0 || e.TID == 0 {
+	for i, e := range trace.TraceEvents {
+		seen[e.Name] = true
+		if e.Ph != "X" {
+			continue
+		}
+		if e.TS == nil || e.Dur == nil || *e.TS < 0 || *e.Dur <= 0 || e.PID == 0 || e.TID == 0 {
 			ts.Fatalf("%s has a span that is not complete: %+v", args[0], e)
 		}
-		seen[e.Name] = true
+		for _, o := range trace.TraceEvents[:i] {
+			if o.Ph == "X" && o.TID == e.TID && *e.TS < *o.TS+*o.Dur && *e.TS+*e.Dur > *o.TS+*o.Dur {
+				ts.Fatalf("%s has spans that cross: %+v %+v", args[0], o, e)
+			}
+		}
 	}
 	for _, name := range args[1:] {
 		if !seen[name] {
@@ -407,6 +420,38 @@ func cmdJSONL(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if !found {
 		ts.Fatalf("%s has no event with %s %s and name %s", args[0], args[1], args[2], args[3])
+	}
+}
+
+func cmdFlip(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 2, "flip NAME DIR")
+	n := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[1]), func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.Name() != args[0] || !d.Type().IsRegular() {
+			return err
+		}
+		n++
+		st, err := os.Stat(p)
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		b[len(b)/2] ^= 1
+		f, err := os.OpenFile(p, os.O_WRONLY, 0) // in place: it has other names
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(b[len(b)/2:len(b)/2+1], int64(len(b)/2)); err != nil {
+			return err
+		}
+		return os.Chtimes(p, st.ModTime(), st.ModTime())
+	}))
+	if n != 1 {
+		ts.Fatalf("%d files have the name %s", n, args[0])
 	}
 }
 

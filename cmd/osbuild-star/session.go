@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +11,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/osbuild-star/osbuild-star/builtins"
 	"github.com/osbuild-star/osbuild-star/engine"
 	"github.com/osbuild-star/osbuild-star/manifest"
 	"github.com/osbuild-star/osbuild-star/monitor"
-	"github.com/osbuild-star/osbuild-star/sources"
 	"github.com/osbuild-star/osbuild-star/sources/apt"
 	"github.com/osbuild-star/osbuild-star/sources/lock"
 	rulefile "github.com/osbuild-star/osbuild-star/starlark"
@@ -37,7 +39,8 @@ type session struct {
 
 	monitor *monitor.Stream
 	span    *monitor.Span
-	trace   *monitor.Trace
+	past    *monitor.Timeline
+	sampler *monitor.Sampler
 	events  *os.File
 	eng     *engine.Engine
 	st      *store.Store
@@ -46,9 +49,12 @@ type session struct {
 	// resolved, which can take a while.
 	early func() error
 
-	targets map[string]string // pipeline → label
-	local   map[string]string // checksum → file of the workspace
-	fetched map[string]bool   // checksums that programs have fetched
+	targets map[string]string   // pipeline → label
+	local   map[string]string   // checksum → file of the workspace
+	labels  map[string][]string // pipeline → labels of all targets that are made of its tree
+
+	fetching sync.Mutex
+	fetched  map[string]bool // checksums that programs have fetched; true: a file is there
 }
 
 // open finds the workspace and reads what belongs to it.
@@ -103,10 +109,15 @@ func (a *app) close() {
 		}
 	}
 	a.screen.endProgress()
+	if s.st != nil {
+		s.st.Close()
+		s.bound()
+	}
+	s.sampler.Close()
 	s.span.End(nil)
-	if s.trace != nil {
-		if err := s.trace.WriteFile(a.profile); err != nil {
-			a.screen.warn("%v", err)
+	if s.past != nil && a.profile != "" {
+		if err := monitor.WriteWhole(a.profile, s.past.Past().Trace); err != nil {
+			a.screen.warn("writing the trace: %v", err)
 		}
 	}
 	if s.events != nil {
@@ -130,10 +141,13 @@ func (s *session) watch(name string) error {
 	if s.monitor != nil {
 		return nil
 	}
+	if err := checkPlace(s.a.profile); err != nil {
+		return err
+	}
 	readers := []monitor.Reader{s.a.screen.progress()}
-	if s.a.profile != "" {
-		s.trace = &monitor.Trace{}
-		readers = append(readers, s.trace)
+	if s.a.profile != "" || s.a.report != "" {
+		s.past = &monitor.Timeline{}
+		readers = append(readers, s.past)
 	}
 	if s.a.events != "" {
 		f, err := os.Create(s.a.events)
@@ -145,6 +159,13 @@ func (s *session) watch(name string) error {
 	}
 	s.monitor = monitor.New(readers...)
 	s.span = s.monitor.Start(nil, monitor.Event{Category: monitor.CatBuild, Name: name})
+	if s.past != nil {
+		dir, err := s.a.storeDir()
+		if err != nil {
+			return err
+		}
+		s.sampler = monitor.Watch(s.monitor, dir)
+	}
 	return nil
 }
 
@@ -154,8 +175,10 @@ func (s *session) plan(targets []rulefile.Target) (*builtins.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.labels = map[string][]string{}
 	for _, a := range plan.Artifacts {
 		s.targets[a.Pipeline] = a.Label.String()
+		s.labels[a.Pipeline] = append(s.labels[a.Pipeline], a.Label.String())
 	}
 	s.spreadTargets(plan.Manifest)
 	s.local = plan.LocalFiles
@@ -252,8 +275,18 @@ func (s *session) openStore() (*store.Store, error) {
 		return nil, err
 	}
 	s.st, err = store.Open(dir)
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &engine.HostError{Err: err, Hint: "use a store that you may write to: --store DIR"}
+	}
+	for _, dir := range s.a.storeRO {
+		if err := s.st.AddReadOnly(dir); errors.Is(err, os.ErrNotExist) {
+			s.a.screen.warn("%v: going on without it", err)
+		} else if err != nil {
+			return nil, &engine.HostError{Err: err, Hint: "--store-ro takes the directory of a store"}
+		}
 	}
 	return s.st, nil
 }
@@ -272,55 +305,17 @@ func (s *session) engine() (*engine.Engine, error) {
 	}
 	s.eng = engine.New(engine.Config{
 		Host:  host,
-		Store: st, Jobs: s.a.jobs, Var: s.a.vardir, Sandbox: s.a.sandbox, Monitor: s.monitor, Limit: s.a.limit,
+		Store: st, Jobs: s.a.jobs, Memory: s.a.cfg.bound.n, KeepGoing: s.a.cfg.keepGoing, Var: s.a.vardir, Sandbox: s.a.sandbox, Layers: s.a.layers, Monitor: s.monitor, Limit: s.a.limit,
 		Programs: s.a.programs(), Fetch: s.fetch,
 		Target: func(p string) string { return s.targets[p] },
+		Labels: func(p string) []string {
+			if l := s.labels[p]; len(l) > 0 {
+				return l
+			}
+			return []string{cmp.Or(s.targets[p], p)}
+		},
 	})
 	return s.eng, nil
-}
-
-// fetch brings source items into the store: it is how the engine gets them.
-func (s *session) fetch(ctx context.Context, m *manifest.Manifest, checksums []string, parent *monitor.Span) error {
-	wanted := map[string]bool{}
-	for _, c := range checksums {
-		wanted[c] = true
-	}
-	want := func(sum string) bool { return wanted[sum] && !s.fetched[sum] }
-	own, served, err := s.a.fetchServed(ctx, s.eng, m, s.local, want, parent)
-	if err != nil {
-		return err
-	}
-	s.note(served)
-	items, err := sources.FromManifest(own, s.local)
-	if err != nil {
-		return err
-	}
-	var need []sources.Item
-	for _, it := range items {
-		if wanted[it.Checksum] && !sources.Have(s.st.SourcesDir(), it.Checksum, it.Size) {
-			need = append(need, it)
-		}
-	}
-	if len(need) == 0 {
-		return nil
-	}
-	span := parent.Start(monitor.Event{Category: monitor.CatSource, Name: "fetch sources"})
-	f := &sources.Fetcher{Dir: s.st.SourcesDir(), Span: span}
-	_, err = f.Fetch(ctx, need)
-	span.End(err)
-	return err
-}
-
-// note remembers what programs have fetched, so that they are not asked again.
-func (s *session) note(served map[string][]engine.Fetched) {
-	if s.fetched == nil {
-		s.fetched = map[string]bool{}
-	}
-	for _, list := range served {
-		for _, f := range list {
-			s.fetched[f.Checksum] = true
-		}
-	}
 }
 
 // planToBuild is plan for the verbs that build. What the host lacks is found out
@@ -384,7 +379,8 @@ type built struct {
 	Tree *store.Object
 }
 
-// build makes the trees of a plan's artifacts.
+// build makes the trees of a plan's artifacts. On an error it returns those that were
+// made.
 func (s *session) build(plan *builtins.Plan) ([]built, *engine.Result, error) {
 	e, err := s.engine()
 	if err != nil {
@@ -398,14 +394,17 @@ func (s *session) build(plan *builtins.Plan) ([]built, *engine.Result, error) {
 		return nil, nil, err
 	}
 	res, err := e.Build(s.a.ctx, plan.Manifest, names, s.span)
-	if err != nil {
-		return nil, res, err
+	if res == nil {
+		return nil, nil, err
 	}
-	out := make([]built, len(plan.Artifacts))
-	for i, a := range plan.Artifacts {
-		out[i] = built{a, res.Trees[a.Pipeline]}
+	s.pin(plan)
+	var out []built
+	for _, a := range plan.Artifacts {
+		if tree := res.Trees[a.Pipeline]; tree != nil {
+			out = append(out, built{a, tree})
+		}
 	}
-	return out, res, nil
+	return out, res, err
 }
 
 // outDir is where the files of a label are put.
@@ -437,6 +436,13 @@ func (s *session) export(b built) ([]exported, error) {
 			return nil, err
 		}
 	}
+	span := s.span.Start(monitor.Event{Category: monitor.CatExport, Name: "export " + b.Label.String(), Target: b.Label.String()})
+	out, err := s.exportFiles(b, files)
+	span.End(err)
+	return out, err
+}
+
+func (s *session) exportFiles(b built, files []string) ([]exported, error) {
 	var out []exported
 	for _, f := range files {
 		dest := filepath.Join(s.outDir(b.Label), filepath.FromSlash(f))

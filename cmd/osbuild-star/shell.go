@@ -26,6 +26,7 @@ osbuild-star shell //images:debian12 -- ls -l /run/osbuild/tree`,
 	flags: func(a *app, fs *pflag.FlagSet) {
 		a.ruleFlags(fs)
 		a.workFlags(fs)
+		a.memoryFlag(fs)
 		fs.StringVar(&a.cfg.stage, "stage", "", "stop before this `stage`: its type, or the beginning of its ID")
 	},
 	run: runShell,

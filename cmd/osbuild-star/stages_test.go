@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/osbuild-star/osbuild-star/stages"
 )
@@ -34,6 +36,28 @@ func init() {
 			cmd := c.Cmd("sleep", "1000")
 			cmd.Args[0] = o.Token
 			return cmd.Run()
+		},
+	})
+	stages.Register(&stages.Stage{
+		Name: "org.osbuild-star.test.gate", Revision: 1, Summary: "wait until the source files it has as inputs are executable",
+		Schema: `{"options": {"type": "object", "additionalProperties": false}, "inputs": {"type": "object"}}`,
+		Run: func(c *stages.Context) error {
+			for _, in := range c.Inputs {
+				for name := range in.Data.Files {
+					fmt.Fprintln(c.Log, "the gate is here")
+					for {
+						st, err := os.Stat(filepath.Join(in.Path, name))
+						if err != nil {
+							return err
+						}
+						if st.Mode()&0o100 != 0 {
+							break
+						}
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+			}
+			return nil
 		},
 	})
 	stages.Register(&stages.Stage{

@@ -4,7 +4,6 @@
 package vm
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -79,19 +78,10 @@ func rememberKVMBroken() {
 	if os.MkdirAll(filepath.Dir(file), 0o700) != nil {
 		return
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".kvm-")
-	if err != nil {
-		return
-	}
-	_, err = fmt.Fprintln(tmp, id)
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		os.Remove(tmp.Name())
+	// All write the same, and so the name can be: what a crash leaves is written over.
+	tmp := file + ".new"
+	if os.WriteFile(tmp, []byte(id+"\n"), 0o600) != nil || os.Rename(tmp, file) != nil {
+		os.Remove(tmp)
 	}
 }
 

@@ -23,6 +23,7 @@ type machine struct {
 	rng     bool     // virtio-rng exists
 	goarch  string   // of a host on which KVM can run it
 	tcg     string   // further properties of the processor under TCG
+	roms    []string // where the firmware that it has by itself may be
 }
 
 // machines is keyed by the architecture's name as the kernel has it (uname -m).
@@ -31,6 +32,7 @@ var machines = map[string]machine{
 		program: "qemu-system-x86_64", pkg: "qemu-system-x86",
 		bios: "pc", uefi: "q35", console: "ttyS0",
 		smbios: []string{"bios", "uefi"}, screen: true, rng: true, goarch: "amd64",
+		roms: []string{"/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"},
 	},
 	"aarch64": {
 		program: "qemu-system-aarch64", pkg: "qemu-system-arm",
@@ -44,11 +46,13 @@ var machines = map[string]machine{
 		program: "qemu-system-s390x", pkg: "qemu-system-misc",
 		bios: "s390-ccw-virtio", console: "ttysclp0",
 		rng: true, goarch: "s390x",
+		roms: []string{"/usr/share/qemu/s390-ccw.img"},
 	},
 	"ppc64le": {
 		program: "qemu-system-ppc64", pkg: "qemu-system-ppc",
 		bios: "pseries", console: "hvc0",
 		rng: true, goarch: "ppc64le",
+		roms: []string{"/usr/share/qemu/slof.bin", "/usr/share/slof/slof.bin"},
 	},
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -389,5 +390,25 @@ func TestPrepareKey(t *testing.T) {
 	}
 	if _, err := prepareKey(&c, "root", disk+"x"); err == nil {
 		t.Error("a key that is not there")
+	}
+}
+
+// What a machine is made of: another file of these is another machine.
+func TestFiles(t *testing.T) {
+	if missing := Preflight(Config{Firmware: "uefi"}); len(missing) > 0 {
+		t.Skipf("missing: %+v", missing)
+	}
+	fw, _ := findFirmware("x86_64")
+	bios, uefi := Files(Config{Firmware: "bios"}), Files(Config{Arch: "x86_64", Firmware: "uefi"})
+	if !slices.Contains(uefi, fw.code) || !slices.Contains(uefi, fw.vars) || slices.Contains(bios, fw.code) {
+		t.Errorf("firmware: by BIOS %q, by UEFI %q", bios, uefi)
+	}
+	for _, files := range [][]string{bios, uefi} {
+		if !filepath.IsAbs(files[0]) || filepath.Base(files[0]) != "qemu-system-x86_64" {
+			t.Errorf("the program: %q", files)
+		}
+	}
+	if got := Files(Config{Arch: "s390x"}); filepath.Base(got[0]) != "qemu-system-s390x" || len(got) != 2 {
+		t.Errorf("s390x: %q", got)
 	}
 }

@@ -13,6 +13,10 @@ import (
 	"github.com/osbuild-star/osbuild-star/monitor"
 )
 
+// TestRevision is raised when [Test] asks more of an image than it did before: what
+// passed with another one has not passed.
+const TestRevision = 1
+
 // DefaultTimeout of a test: a full system under TCG on a busy machine takes a
 // minute to come up.
 const DefaultTimeout = 10 * time.Minute

@@ -3,6 +3,7 @@
 package vm
 
 import (
+	"cmp"
 	"os/exec"
 	"strings"
 )
@@ -42,6 +43,24 @@ func Preflight(c Config) []Missing {
 	if c.SSH {
 		if _, err := exec.LookPath("ssh"); err != nil {
 			out = append(out, Missing{"ssh", "openssh-client", "to log in to the machine"})
+		}
+	}
+	return out
+}
+
+// Files are the files of this host that a machine of this kind is made of, as far as
+// another one of them is another machine: QEMU's program and the firmware. One that is not
+// installed may be among them by a name.
+func Files(c Config) []string {
+	m := machines[cmp.Or(c.Arch, "x86_64")]
+	program, err := exec.LookPath(m.program)
+	if err != nil {
+		program = m.program
+	}
+	out := append([]string{program}, m.roms...)
+	if c.Firmware == "uefi" {
+		if fw, ok := findFirmware(cmp.Or(c.Arch, "x86_64")); ok {
+			out = append(out, fw.code, fw.vars)
 		}
 	}
 	return out

@@ -4,6 +4,7 @@ package apt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -60,7 +61,25 @@ func (rt *root) update(ctx context.Context, span *monitor.Span) (err error) {
 		return err
 	}
 	rt.updated = true
+	if err := rt.sync(); err != nil {
+		return fmt.Errorf("writing out the package indexes: %w", err)
+	}
 	return os.WriteFile(done, nil, 0o644)
+}
+
+// sync writes out the indexes: apt would not fetch those again that a machine which
+// stops has cut short, since the repository has no newer ones.
+func (rt *root) sync() error {
+	files, err := filepath.Glob(filepath.Join(rt.dir, "state/lists/*"))
+	for _, name := range files {
+		f, oerr := os.Open(name)
+		if oerr != nil {
+			return oerr
+		}
+		err = errors.Join(err, f.Sync())
+		f.Close()
+	}
+	return err
 }
 
 // lineWriter hands on whole lines.
@@ -258,8 +277,8 @@ var updateCauses = []struct {
 	},
 	{
 		regexp.MustCompile(`(No space left on device|Write error - write \(28)`),
-		"no space left for the package indexes",
-		"make room in the directory of the store",
+		"no space left on device for the package indexes", // the command tells where
+		"",
 	},
 	{
 		regexp.MustCompile(`Failed to fetch (\S+) (.*?)(?: [EW]: |$)`),

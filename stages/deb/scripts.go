@@ -68,7 +68,7 @@ func (in *installer) runPreinst(ctx context.Context, t *tree, j *job) (err error
 		return err
 	}
 	for _, f := range j.files {
-		mode := uint32(0o644)
+		mode := f.mode & 0o777 // debconf runs config, if it has the mode of a program
 		if isScript(f.name) {
 			mode = 0o755
 		}
