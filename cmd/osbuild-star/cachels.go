@@ -182,7 +182,7 @@ osbuild-star cache du --json | jq .total`,
 			}
 		}
 		if u.Unpinned > 0 {
-			fmt.Fprintf(&b, "%10s  layers and sources that the last build of no target needs\n", monitor.Bytes(u.Unpinned))
+			fmt.Fprintf(&b, "%10s  layers and sources that no last build of a target needs\n", monitor.Bytes(u.Unpinned))
 		}
 		a.screen.out(b.String())
 		return nil
