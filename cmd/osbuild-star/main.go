@@ -67,8 +67,16 @@ func run(args []string) int {
 	return a.screen.finish(err)
 }
 
-// full adds a hint to an error that is about a full disk and has none.
+// full adds a hint to an error that is about a full disk and has none. The failures of a
+// build are told one by one, and have one each.
 func (a *app) full(err error) error {
+	var built *engine.BuildError
+	if errors.As(err, &built) {
+		for i := range built.Failures {
+			built.Failures[i].Err = a.full(built.Failures[i].Err)
+		}
+		return err
+	}
 	dir, derr := a.storeDir()
 	if err == nil || derr != nil || hintOf(err) != "" {
 		return err

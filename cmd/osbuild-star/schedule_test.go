@@ -4,6 +4,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/osbuild-star/osbuild-star/engine"
@@ -35,5 +37,23 @@ func TestStatusOfFailures(t *testing.T) {
 		if got := exitStatus(c.err); got != c.want {
 			t.Errorf("%s: exit status %d, want %d", c.name, got, c.want)
 		}
+	}
+}
+
+func TestHintOfFullDisks(t *testing.T) {
+	a := &app{store: t.TempDir()}
+	full := fmt.Errorf("mounting: %w", syscall.ENOSPC)
+	other := errors.New("something else")
+	build := &engine.BuildError{Failures: []engine.Failure{{Err: other}, {Err: full}}}
+	if err := a.full(&partlyBuilt{err: build}); !errors.As(err, new(*partlyBuilt)) {
+		t.Errorf("it is another error: %v", err)
+	}
+	for i, want := range []bool{false, true} {
+		if hint := hintOf(build.Failures[i].Err); strings.Contains(hint, a.store) != want {
+			t.Errorf("%v: hint %q", build.Failures[i].Err, hint)
+		}
+	}
+	if hint := hintOf(a.full(full)); !strings.Contains(hint, a.store) {
+		t.Errorf("not of a build: hint %q", hint)
 	}
 }
