@@ -66,7 +66,7 @@ type comparison struct {
 // that name and of those that they need, step by step. A step that was made of
 // something different is no cause, and is not looked at.
 func (e *Engine) Compare(ctx context.Context, m *manifest.Manifest, names []string, other *store.Store, span *monitor.Span) (*Comparison, error) {
-	all, err := e.plans(m)
+	all, err := e.taken(m)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func (d Described) Node() string { return d.Key + " " + d.ID }
 // Describe lists the stages of these pipelines and of all that they need, pipeline by
 // pipeline.
 func (e *Engine) Describe(m *manifest.Manifest, names []string) ([]Described, error) {
-	all, err := e.plans(m)
+	all, err := e.taken(m)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ type Tree struct {
 // read is not looked at where visit wants no more. Build roots are not among them, nor
 // what the store has not.
 func (e *Engine) Reads(m *manifest.Manifest, pipeline string, visit func(Tree) (further bool, err error)) error {
-	all, err := e.plans(m)
+	all, err := e.taken(m)
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,8 @@ func TestDescribe(t *testing.T) {
 		}
 	}
 	// A changed option shows in its stage, and in those after it as their base.
+	next := *m // what a build was made of stays as it is
+	m = &next
 	m.Pipelines[0].Stages[0] = note("a", "changed")
 	now := describe("os")
 	if now[0].Options == ds[0].Options || now[1].Options != ds[1].Options || now[1].Base == ds[1].Base || now[1].Program != ds[1].Program {

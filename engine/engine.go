@@ -116,6 +116,7 @@ type Engine struct {
 	swept  sync.Map  // directories of exported files, of what killed processes left
 	files  hostFiles // programs of the host, for keys
 	looked looked
+	built  looked
 
 	settling chan struct{} // a word to the settler that there is something new
 	settled  chan struct{} // closed when it has ended

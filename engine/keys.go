@@ -73,13 +73,25 @@ func (e *Engine) look(m *manifest.Manifest) (map[string]*plan, error) {
 	return all, err
 }
 
-// take is look for the last time.
+// take is look for the last time: for a build. Who asks for what it was made of gets the
+// same by taken.
 func (e *Engine) take(m *manifest.Manifest) (map[string]*plan, error) {
 	all, err := e.look(m)
 	e.mu.Lock()
-	e.looked = looked{}
+	e.looked, e.built = looked{}, looked{m, all}
 	e.mu.Unlock()
 	return all, err
+}
+
+// taken are the plans that the last build was made of, if it was of that manifest.
+func (e *Engine) taken(m *manifest.Manifest) (map[string]*plan, error) {
+	e.mu.Lock()
+	built := e.built
+	e.mu.Unlock()
+	if built.at == m && built.plans != nil {
+		return built.plans, nil
+	}
+	return e.plans(m)
 }
 
 // Key names the tree of a pipeline by all that it is made from, whether the store has it

@@ -15,7 +15,7 @@ type Need struct {
 
 // Needs tells what each of these pipelines needs, by its name.
 func (e *Engine) Needs(m *manifest.Manifest, pipelines []string) (map[string]Need, error) {
-	all, err := e.plans(m)
+	all, err := e.taken(m)
 	if err != nil {
 		return nil, err
 	}

@@ -397,7 +397,9 @@ func (s *session) build(plan *builtins.Plan) ([]built, *engine.Result, error) {
 	if res == nil {
 		return nil, nil, err
 	}
-	s.pin(plan)
+	if err == nil || s.a.cfg.keepGoing {
+		s.pin(plan)
+	}
 	var out []built
 	for _, a := range plan.Artifacts {
 		if tree := res.Trees[a.Pipeline]; tree != nil {
