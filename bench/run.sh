@@ -115,8 +115,10 @@ for i in $(seq "$runs"); do
 	timed cold_own star //images:box
 done
 "$bin" -C "$work/ws" build -q //images:box_host >/dev/null
-OSBUILD_STAR_ACCEL=tcg timed test "$bin" -C "$work/ws" test //images:box_boot
-OSBUILD_STAR_ACCEL=tcg timed test_again "$bin" -C "$work/ws" test //images:box_boot
+# A kernel that prints into a login can spoil it: once more then.
+boots() { OSBUILD_STAR_ACCEL=tcg "$bin" -C "$work/ws" test //images:box_boot || OSBUILD_STAR_ACCEL=tcg "$bin" -C "$work/ws" test //images:box_boot; }
+timed test boots
+timed test_again boots
 peak() { # peak COMMAND...: MiB of the tree of processes, looked at ten times a second
 	"$@" >/dev/null 2>&1 &
 	local pid=$! most=0 now
